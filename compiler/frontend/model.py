@@ -1,0 +1,31 @@
+"""What the frontend gives: one IRModule, however the model was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import tvm
+
+from compiler.support.signature import Signature
+
+Arrays = Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Model:
+    """An imported model.
+
+    `mod` holds one Relax function ``main`` that takes the inputs of `signature` in order and returns a
+    flat tuple of its outputs (a tuple even for one output). Weights are constants inside it.
+    `reference` runs the original (PyTorch, or the ONNX graph) on numpy arrays in the same order, and is
+    None where there is nothing to run. `examples` are the user's own example inputs, empty if none.
+    """
+
+    mod: tvm.IRModule
+    signature: Signature
+    origin: str
+    reference: Callable[[Arrays], list[np.ndarray]] | None = None
+    examples: tuple[np.ndarray, ...] = ()
+    notes: tuple[str, ...] = field(default_factory=tuple)

@@ -1,0 +1,1 @@
+"""Errors, progress, files and signatures shared by every stage. Imports nothing else of Kiln's."""

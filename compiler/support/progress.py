@@ -1,0 +1,68 @@
+"""Stage names and times, shown while Kiln works.
+
+The stages say what they do with ``with stage("import"):`` and ``note("...")``; who watches decides how
+it looks. Nothing is shown until a watcher is installed: a library keeps quiet, the command line
+installs `Console`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class Watcher(Protocol):
+    """Who is told what goes on."""
+
+    def begin(self, name: str) -> None:
+        """A stage starts."""
+
+    def note(self, text: str) -> None:
+        """The stage says something about its work."""
+
+    def end(self, name: str, seconds: float, failed: bool) -> None:
+        """A stage is over."""
+
+
+class Silent:
+    """The watcher of a library: shows nothing."""
+
+    def begin(self, name: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def end(self, name: str, seconds: float, failed: bool) -> None: ...
+
+
+_watcher: ContextVar[Watcher] = ContextVar("watcher", default=Silent())  # noqa: B039
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Tell `watcher` about every stage inside the block."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Report the block as the stage `name`, with its wall time in seconds."""
+    watcher = _watcher.get()
+    watcher.begin(name)
+    start, failed = time.perf_counter(), True
+    try:
+        yield
+        failed = False
+    finally:
+        watcher.end(name, time.perf_counter() - start, failed)
+
+
+def note(text: str) -> None:
+    """Say something about the stage that runs."""
+    _watcher.get().note(text)
