@@ -1,0 +1,20 @@
+"""Kiln's converters from ATen operators to Relax.
+
+Use::
+
+    program = torch.export.export(module, args).run_decompositions(decomposition_table())
+    refused = {node.target.__name__ for node in calls(program)} - CONVERTERS.keys()
+    from_exported_program(program, custom_convert_map=CONVERTERS, run_ep_decomposition=False)
+
+`CONVERTERS` is complete: what is not in it must not be left to TVM's importer, whose other converters
+were not checked or are known to be wrong. `REFUSED` says, for operators that cannot be supported, what
+to do instead.
+"""
+
+from __future__ import annotations
+
+from compiler.frontend.converters.decompositions import decomposition_table
+from compiler.frontend.converters.registry import REGISTRY as CONVERTERS
+from compiler.frontend.converters.refused import REFUSED
+
+__all__ = ["CONVERTERS", "REFUSED", "decomposition_table"]
