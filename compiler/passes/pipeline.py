@@ -1,15 +1,24 @@
-"""The ordered passes."""
+"""The ordered passes of each target kind, and the loop that runs them."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
 from tvm import relax
 
+from compiler.passes.block_layout import block_layout
+from compiler.passes.fold_batch_norm import fold_batch_norm
+from compiler.passes.fold_scale import fold_scale
+from compiler.passes.lower_attention import lower_attention
+from compiler.passes.pack_dense import pack_dense
+from compiler.passes.simplify import simplify
 from compiler.target import Target
+
+Pass = Callable[[tvm.IRModule], tvm.IRModule]
 
 
 @dataclass(frozen=True)
@@ -21,21 +30,70 @@ class PassRecord:
     summary: str
 
 
-def optimize(mod: tvm.IRModule, target: Target, *, dump: Path | None = None) -> tuple[tvm.IRModule, list[PassRecord]]:
-    """Return `mod` as fused PrimFuncs called from a Relax ``main``."""
+def common_passes() -> list[tuple[str, Pass]]:
+    """Return what every target kind starts with."""
+    return [
+        ("simplify", simplify),
+        ("fold_constants", relax.transform.FoldConstant()),
+        ("fold_batch_norm", fold_batch_norm),
+        ("fold_scale", fold_scale),
+        ("lower_attention", lower_attention),
+        ("simplify_again", simplify),
+    ]
+
+
+def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
+    """Return the ordered passes for a CPU."""
+    lanes = target.lanes("float32")
+    return [
+        *common_passes(),
+        ("block_layout", block_layout(lanes)),
+        ("pack_dense", pack_dense(lanes)),
+        *fuse_passes(),
+    ]
+
+
+def fuse_passes() -> list[tuple[str, Pass]]:
+    """Return the passes from operators to fused kernels."""
+    return [
+        ("decompose", relax.transform.DecomposeOpsForInference()),
+        ("legalize", relax.transform.LegalizeOps()),
+        ("fold_legalized", relax.transform.FoldConstant()),
+        ("annotate_patterns", relax.transform.AnnotateTIROpPattern()),
+        ("fuse_ops", relax.transform.FuseOps()),
+        ("fuse_kernels", relax.transform.FuseTIR()),
+        ("remove_dead", relax.transform.DeadCodeElimination()),
+    ]
+
+
+def passes_for(target: Target) -> list[tuple[str, Pass]]:
+    """Return the ordered passes for `target`."""
+    return cpu_passes(target) if target.kind == "cpu" else [*common_passes(), *fuse_passes()]
+
+
+def optimize(
+    mod: tvm.IRModule, target: Target, *, dump: Path | None = None
+) -> tuple[tvm.IRModule, list[PassRecord]]:
+    """Return `mod` as fused PrimFuncs called from a Relax ``main``, and what each pass did.
+
+    With `dump`, the IR is written there after each pass, as ``03_fold_scale.py`` and so on, in a form that
+    `compiler.passes.dump.read` reads back.
+    """
     records: list[PassRecord] = []
     with target.tvm_target():
-        for step in (
-            relax.transform.DecomposeOpsForInference(),
-            relax.transform.FoldConstant(),
-            relax.transform.LegalizeOps(),
-            relax.transform.AnnotateTIROpPattern(),
-            relax.transform.FoldConstant(),
-            relax.transform.FuseOps(),
-            relax.transform.FuseTIR(),
-            relax.transform.DeadCodeElimination(),
-        ):
-            start = time.perf_counter()
+        for name, step in passes_for(target):
+            start, before = time.perf_counter(), _count(mod)
             mod = step(mod)
-            records.append(PassRecord(step.info.name, time.perf_counter() - start, ""))
+            seconds = time.perf_counter() - start
+            records.append(PassRecord(name, seconds, _summary(before, _count(mod))))
     return mod, records
+
+
+def _count(mod: tvm.IRModule) -> tuple[int, int]:
+    """Return the number of bindings in ``main`` and of PrimFuncs."""
+    bindings = sum(len(block.bindings) for block in mod["main"].body.blocks)
+    return bindings, len(mod.get_global_vars()) - 1
+
+
+def _summary(before: tuple[int, int], after: tuple[int, int]) -> str:
+    return f"{before[0]} -> {after[0]} operators, {before[1]} -> {after[1]} kernels"

@@ -1,22 +1,47 @@
-"""Applies the schedule rules to every kernel of a module."""
+"""Applies the schedule rules to every kernel of a module: the first rule that knows a kernel takes it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
 
+from compiler.schedule import conv2d, fallback, matmul, rows
+from compiler.schedule.record import KernelRecord
 from compiler.target import Target
 
+Rule = Callable[[Schedule, Target], bool]
 
-@dataclass(frozen=True)
-class KernelRecord:
-    """Which rule scheduled a kernel."""
-
-    kernel: str
-    rule: str
+CPU_RULES: tuple[tuple[str, Rule], ...] = (
+    (conv2d.NAME, conv2d.apply),
+    (matmul.NAME, matmul.apply),
+    (rows.NAME, rows.apply),
+    (fallback.NAME, fallback.apply),
+)
+"""In the order in which they are asked; the fallback takes any kernel."""
 
 
 def schedule(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[KernelRecord]]:
-    """Return `mod` with every PrimFunc scheduled for `target`."""
-    return mod, []
+    """Return `mod` with every PrimFunc scheduled for `target`, and the rule that took each."""
+    if target.kind != "cpu":
+        from compiler.schedule.gpu import schedule_gpu
+
+        return schedule_gpu(mod, target)
+    records: list[KernelRecord] = []
+    scheduled = dict(mod.functions_items())
+    for variable, function in mod.functions_items():
+        if isinstance(function, tirx.PrimFunc) and not function.attrs.get("tirx.is_scheduled", False):
+            scheduled[variable], rule = schedule_kernel(function, target)
+            records.append(KernelRecord(variable.name_hint, rule))
+    return tvm.IRModule(scheduled, attrs=mod.attrs, global_infos=mod.global_infos), records
+
+
+def schedule_kernel(function: tirx.PrimFunc, target: Target) -> tuple[tirx.PrimFunc, str]:
+    """Return `function` scheduled for a CPU, and the name of the rule that took it."""
+    for name, rule in CPU_RULES:
+        sch = Schedule(function)
+        if rule(sch, target):
+            return sch.mod["main"].with_attr("tirx.is_scheduled", True), name
+    return function, "none"

@@ -1,0 +1,30 @@
+"""Constants as numpy arrays, for passes that compute with weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+
+def array_of(expr: Any) -> np.ndarray | None:
+    """Return the value of a constant, or None for anything else."""
+    return expr.value.numpy() if isinstance(expr, tvm.ir.GenericConst) else None
+
+
+def constant(value: np.ndarray) -> Any:
+    """Return `value` as a contiguous constant."""
+    return relax.const(np.ascontiguousarray(value))
+
+
+def channel_vector(value: np.ndarray, rank: int, axis: int) -> np.ndarray | None:
+    """Return `value` as a vector along `axis` of a tensor of `rank` dims, or None if it varies elsewhere.
+
+    `value` broadcasts against that tensor from the right, as in numpy. A scalar becomes a vector of one.
+    """
+    shape = (1,) * (rank - value.ndim) + value.shape
+    if len(shape) != rank or any(extent != 1 for i, extent in enumerate(shape) if i != axis):
+        return None
+    return value.reshape(-1)

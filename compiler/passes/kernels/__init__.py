@@ -1,0 +1,11 @@
+"""Computations, in TVM's tensor expressions, that the schedule rules know.
+
+Each marks its main block with ``kiln.rule``, the name of the rule in `compiler.schedule` that schedules
+it, so that a rule finds its block whatever was fused around it.
+"""
+
+RULE = "kiln.rule"
+"""The block attribute that names a schedule rule."""
+
+OUT_ELEMWISE_FUSABLE = 4
+"""TVM's operator pattern of a kernel that takes elementwise operators into its epilogue."""

@@ -1,0 +1,127 @@
+"""Convolution in the blocked layout: dense, grouped and depthwise.
+
+Activations are (N, C/c, H, W, c). Weights are (O/c, I, KH, KW, c) with c output channels side by side, or
+(O/c, I/c, KH, KW, c, c) where the input is blocked too. The innermost axis of output, weights and
+epilogue is one vector; an input element is broadcast over it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+
+from compiler.passes.kernels import RULE
+
+
+@dataclass(frozen=True)
+class Conv2dShape:
+    """Geometry of a convolution; `padding` is (top, left, bottom, right), in elements."""
+
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+def _extent(size: Any, kernel: int, stride: int, before: int, after: int, dilation: int) -> Any:
+    return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _padded(data: Any, shape: Conv2dShape) -> Any:
+    """Return `data` with zeros around its axes 2 and 3, made once before the convolution reads it."""
+    top, left, bottom, right = shape.padding
+    if not any(shape.padding):
+        return data
+    height, width = data.shape[2], data.shape[3]
+
+    def value(*index: Any) -> Any:
+        n, c, h, w, *rest = index
+        inside = tirx.all(h >= top, h < height + top, w >= left, w < width + left)
+        return tirx.if_then_else(inside, data[(n, c, h - top, w - left, *rest)], tirx.const(0, data.dtype))
+
+    padded = (*data.shape[:2], height + top + bottom, width + left + right, *data.shape[4:])
+    return te.compute(padded, value, name="pad")
+
+
+def _output_size(data: Any, kernel: tuple[int, int], shape: Conv2dShape) -> tuple[Any, Any]:
+    (sh, sw), (dh, dw), (top, left, bottom, right) = shape.strides, shape.dilation, shape.padding
+    return (
+        _extent(data.shape[2], kernel[0], sh, top, bottom, dh),
+        _extent(data.shape[3], kernel[1], sw, left, right, dw),
+    )
+
+
+def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
+    """Return the blocked output of a dense or grouped convolution.
+
+    `data` is (N, C, H, W) or blocked; `weight` as in the module's text. For groups, a block of output
+    channels must lie inside one group.
+    """
+    (sh, sw), (dh, dw) = shape.strides, shape.dilation
+    blocks, kernel_h, kernel_w, lanes = (weight.shape[0], int(weight.shape[2]), int(weight.shape[3]), weight.shape[-1])
+    height, width = _output_size(data, (kernel_h, kernel_w), shape)
+    padded = _padded(data, shape)
+    blocks_per_group = int(blocks) // shape.groups
+    rc = te.reduce_axis((0, weight.shape[1]), "rc")
+    rh, rw = te.reduce_axis((0, kernel_h), "rh"), te.reduce_axis((0, kernel_w), "rw")
+    inner = [te.reduce_axis((0, weight.shape[4]), "rv")] if len(weight.shape) == 6 else []
+
+    def value(n: Any, co: Any, h: Any, w: Any, v: Any) -> Any:
+        y, x = h * sh + rh * dh, w * sw + rw * dw
+        first = 0 if shape.groups == 1 else co // blocks_per_group * weight.shape[1]
+        if inner:
+            read = padded[n, first + rc, y, x, inner[0]]
+        elif len(data.shape) == 5:
+            channel = first + rc
+            read = padded[n, channel // data.shape[4], y, x, channel % data.shape[4]]
+        else:
+            read = padded[n, first + rc, y, x]
+        return te.sum(read * weight[(co, rc, rh, rw, *inner, v)], axis=[rc, rh, rw, *inner])
+
+    return te.compute(
+        (data.shape[0], blocks, height, width, lanes), value, name="conv2d", attrs={RULE: "conv2d"}
+    )
+
+
+def depthwise_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
+    """Return the blocked output of a depthwise convolution; `weight` is (C/c, KH, KW, c)."""
+    (sh, sw), (dh, dw) = shape.strides, shape.dilation
+    blocks, kernel_h, kernel_w, lanes = weight.shape
+    height, width = _output_size(data, (int(kernel_h), int(kernel_w)), shape)
+    padded = _padded(data, shape)
+    rh, rw = te.reduce_axis((0, kernel_h), "rh"), te.reduce_axis((0, kernel_w), "rw")
+    return te.compute(
+        (data.shape[0], blocks, height, width, lanes),
+        lambda n, c, h, w, v: te.sum(
+            padded[n, c, h * sh + rh * dh, w * sw + rw * dw, v] * weight[c, rh, rw, v], axis=[rh, rw]
+        ),
+        name="depthwise_conv2d",
+        attrs={RULE: "depthwise_conv2d"},
+    )
+
+
+def pack_weights(weight: np.ndarray, lanes: int, input_lanes: int) -> np.ndarray:
+    """Return OIHW weights as (O/lanes, I, KH, KW, lanes), or, blocked by `input_lanes`, with six axes.
+
+    Channels are padded with zeros. `input_lanes` is 0 where the input is not blocked, or where its blocks
+    do not line up with the groups.
+    """
+    outputs, inputs, kernel_h, kernel_w = weight.shape
+    pad_o = -outputs % lanes
+    pad_i = -inputs % input_lanes if input_lanes else 0
+    padded = np.pad(weight, ((0, pad_o), (0, pad_i), (0, 0), (0, 0)))
+    split = padded.reshape((outputs + pad_o) // lanes, lanes, inputs + pad_i, kernel_h, kernel_w)
+    if not input_lanes:
+        return np.ascontiguousarray(split.transpose(0, 2, 3, 4, 1))
+    blocked = split.reshape(split.shape[0], lanes, -1, input_lanes, kernel_h, kernel_w)
+    return np.ascontiguousarray(blocked.transpose(0, 2, 4, 5, 3, 1))
+
+
+def pack_depthwise_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
+    """Return (C, 1, KH, KW) weights as (C/lanes, KH, KW, lanes), padded with zeros."""
+    channels, _, kernel_h, kernel_w = weight.shape
+    padded = np.pad(weight[:, 0], ((0, -channels % lanes), (0, 0), (0, 0)))
+    return np.ascontiguousarray(padded.reshape(-1, lanes, kernel_h, kernel_w).transpose(0, 2, 3, 1))

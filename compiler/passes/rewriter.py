@@ -1,0 +1,141 @@
+"""A graph rewriter in plain Python: walk the bindings of a Relax function once and rebuild it.
+
+TVM's `PyExprMutator` crosses the FFI for every node; a whole network is a straight list of bindings, so a
+loop over that list is both faster and easier to read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import tvm
+from tvm import relax
+
+
+class Rewriter:
+    """Base of passes that look at one binding at a time.
+
+    A subclass overrides `rewrite`. It gets each bound expression with its arguments already rewritten and
+    returns what to bind instead (or the expression itself). Inside, `definition` finds what a variable is
+    bound to in the new function, `uses` counts its readers in the old one, `old_type` is the type of the
+    binding at hand in the old function, and `emit` adds a binding.
+    """
+
+    name: ClassVar[str] = "Rewriter"
+
+    def __init__(self) -> None:
+        self.builder: relax.BlockBuilder = relax.BlockBuilder()
+        self.old_type: Any = None
+        self._new: dict[Any, Any] = {}
+        self._definitions: dict[Any, Any] = {}
+        self._readers: dict[Any, int] = {}
+
+    def rewrite(self, expr: Any) -> Any:
+        """Return what stands for `expr`, whose operands are rewritten already."""
+        raise NotImplementedError
+
+    def emit(self, expr: Any) -> Any:
+        """Bind `expr` in the new function and return the variable; constants and variables stay."""
+        if isinstance(expr, (tvm.ir.Var, tvm.ir.GenericConst, relax.ShapeExpr)):
+            return expr
+        var = self.builder.emit(expr)
+        self._definitions[var] = expr
+        return var
+
+    def definition(self, expr: Any) -> Any:
+        """Return what the variable `expr` is bound to, or `expr` itself if it is no bound variable."""
+        return self._definitions.get(expr, expr) if isinstance(expr, tvm.ir.Var) else expr
+
+    def uses(self, var: Any) -> int:
+        """Return how many places of the old function read what became `var`."""
+        return self._readers.get(var, 0)
+
+    def run(self, mod: tvm.IRModule) -> tvm.IRModule:
+        """Rewrite ``main`` of `mod`; the other functions stay."""
+        function = mod["main"]
+        others = {name: other for name, other in mod.functions_items() if name.name_hint != "main"}
+        self.builder = relax.BlockBuilder(tvm.IRModule(others))
+        counts = _count_uses(function)
+        self._new = {param: param for param in function.params}
+        self._definitions, self._readers = {}, {param: counts[param] for param in function.params}
+        with self.builder.function("main", list(function.params), attrs=_attributes(function)):
+            with self.builder.dataflow():
+                for block in function.body.blocks:
+                    for binding in block.bindings:
+                        self._visit(binding, counts[binding.var])
+                result = self.builder.emit_output(self._map(function.body.body))
+            self.builder.emit_func_output(result)
+        return self.builder.finalize()
+
+    def _visit(self, binding: Any, readers: int) -> None:
+        if isinstance(binding, relax.MatchCast):
+            var = self.builder.match_cast(self._map(binding.value), binding.ty)
+            self._definitions[var] = binding.value
+        else:
+            self.old_type = binding.var.ty
+            var = self.emit(self.rewrite(self._map(binding.value)))
+        self._new[binding.var] = var
+        # A pass may merge two old variables into one new one; count all readers of both.
+        self._readers[var] = self._readers.get(var, 0) + readers
+
+    def _map(self, expr: Any) -> Any:
+        """Return `expr` with old variables replaced by new ones."""
+        if isinstance(expr, tvm.ir.Var):
+            return self._new.get(expr, expr)
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self._map(field) for field in expr.fields])
+        if isinstance(expr, relax.TupleGetItem):
+            return relax.TupleGetItem(self._map(expr.tuple_value), expr.index)
+        if isinstance(expr, tvm.ir.Call) and not isinstance(expr.op, tvm.ir.Var):
+            return relax.Call(expr.op, [self._map(a) for a in expr.args], expr.attrs, expr.ty_args)
+        return expr
+
+
+def is_call(expr: Any, *names: str) -> bool:
+    """Tell whether `expr` calls one of the operators `names`, such as ``relax.add``."""
+    return isinstance(expr, tvm.ir.Call) and isinstance(expr.op, tvm.ir.Op) and expr.op.name in names
+
+
+def static_shape(expr: Any) -> tuple[int, ...] | None:
+    """Return the shape of a tensor, or None if a dimension is symbolic or the rank unknown."""
+    return static_extents(expr.ty)
+
+
+def static_extents(ty: Any) -> tuple[int, ...] | None:
+    """Return the shape of the tensor type `ty`, or None if a dimension is symbolic or the rank unknown."""
+    shape = getattr(ty, "shape", None)
+    if not isinstance(shape, relax.ShapeExpr):
+        return None
+    extents = [dim.value if isinstance(dim, tvm.tirx.IntImm) else dim for dim in shape.values]
+    return tuple(extents) if all(isinstance(extent, int) for extent in extents) else None
+
+
+def module_pass(rewriter: type[Rewriter]) -> Callable[[tvm.IRModule], tvm.IRModule]:
+    """Return a TVM module pass that runs `rewriter` and removes what it left unused."""
+
+    @tvm.transform.module_pass(opt_level=0, name=rewriter.name)
+    def run(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+        return relax.transform.DeadCodeElimination()(rewriter().run(mod))
+
+    return run  # type: ignore[no-any-return]
+
+
+def _attributes(function: Any) -> dict[str, Any]:
+    return dict(function.attrs.items()) if function.attrs else {}
+
+
+def _count_uses(function: Any) -> Counter[Any]:
+    """Count the places that read each variable of `function`."""
+    counts: Counter[Any] = Counter()
+
+    def count(expr: Any) -> None:
+        if isinstance(expr, tvm.ir.Var):
+            counts[expr] += 1
+
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            relax.analysis.post_order_visit(binding.value, count)
+    relax.analysis.post_order_visit(function.body.body, count)
+    return counts

@@ -1,0 +1,116 @@
+"""Operators that do nothing are removed.
+
+Casts, reshapes, transpositions, broadcasts and paddings to what is there already, adding 0, multiplying by 1,
+concatenating one tensor, dropout, picking a field of a tuple just built, two reshapes or transpositions in a
+row. What then has no reader goes with dead-code elimination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from compiler.passes.constants import array_of, constant
+from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_extents
+
+
+class _Simplify(Rewriter):
+    name = "Simplify"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rules: dict[str, Callable[[Any], Any | None]] = {
+            "relax.astype": self._same_type,
+            "relax.broadcast_to": self._same_type,
+            "relax.reshape": self._reshape,
+            "relax.permute_dims": self._permute,
+            "relax.add": lambda call: self._neutral(call, 0, either=True),
+            "relax.subtract": lambda call: self._neutral(call, 0, either=False),
+            "relax.multiply": lambda call: self._neutral(call, 1, either=True),
+            "relax.divide": self._divide,
+            "relax.concat": self._concat,
+            "relax.nn.pad": self._pad,
+        }
+
+    def rewrite(self, expr: Any) -> Any:
+        if isinstance(expr, relax.TupleGetItem):
+            return self._field(expr)
+        rule = self._rules.get(expr.op.name) if is_call(expr, *self._rules) else None
+        simpler = rule(expr) if rule is not None else None
+        return expr if simpler is None else simpler
+
+    def _field(self, item: Any) -> Any:
+        source = self.definition(item.tuple_value)
+        if isinstance(source, relax.Tuple):
+            return source.fields[item.index]
+        if item.index == 0 and is_call(source, "relax.nn.dropout"):
+            return source.args[0]
+        return item
+
+    def _same_type(self, call: Any) -> Any | None:
+        return call.args[0] if _equal_types(call.args[0].ty, self.old_type) else None
+
+    def _reshape(self, call: Any) -> Any | None:
+        inner = self.definition(call.args[0])
+        if is_call(inner, "relax.reshape"):
+            return relax.op.reshape(inner.args[0], call.args[1])
+        return call.args[0] if _equal_types(call.args[0].ty, self.old_type) else None
+
+    def _permute(self, call: Any) -> Any | None:
+        axes = _axes(call)
+        if axes == list(range(len(axes))):
+            return call.args[0]
+        inner = self.definition(call.args[0])
+        if is_call(inner, "relax.permute_dims"):
+            return relax.op.permute_dims(inner.args[0], [_axes(inner)[axis] for axis in axes])
+        return None
+
+    def _neutral(self, call: Any, element: int, *, either: bool) -> Any | None:
+        """Return the operand that stays when the other is `element` everywhere."""
+        left, right = call.args
+        pairs = [(left, right), (right, left)] if either else [(left, right)]
+        for kept, other in pairs:
+            value = array_of(other)
+            if value is not None and value.size and (value == element).all():
+                return kept if _equal_types(kept.ty, self.old_type) else None
+        return None
+
+    def _divide(self, call: Any) -> Any | None:
+        value = array_of(call.args[1])
+        if value is None or value.size != 1 or value.dtype.kind != "f" or not value.all():
+            return self._neutral(call, 1, either=False)
+        # A power of two has an exact reciprocal, and a multiplication is several times cheaper.
+        mantissa = abs(float(value.reshape(())))
+        while mantissa > 1:
+            mantissa /= 2
+        while mantissa < 0.5:
+            mantissa *= 2
+        exact = mantissa in (0.5, 1.0)
+        return relax.op.multiply(call.args[0], constant((1 / value).astype(value.dtype))) if exact else None
+
+    def _concat(self, call: Any) -> Any | None:
+        parts = self.definition(call.args[0])
+        fields = parts.fields if isinstance(parts, relax.Tuple) else []
+        return fields[0] if len(fields) == 1 else None
+
+    def _pad(self, call: Any) -> Any | None:
+        return call.args[0] if not any(int(width) for width in call.attrs.pad_width) else None
+
+
+def _axes(call: Any) -> list[int]:
+    rank = call.args[0].ty.ndim
+    given = call.attrs.axes
+    return list(range(rank))[::-1] if given is None else [int(axis) % rank for axis in given]
+
+
+def _equal_types(a: Any, b: Any) -> bool:
+    """Tell whether two tensor types have the same dtype and the same known shape."""
+    if static_extents(a) is not None:
+        return static_extents(a) == static_extents(b) and str(a.dtype) == str(b.dtype)
+    return isinstance(getattr(a, "shape", None), relax.ShapeExpr) and bool(tvm.ir.structural_equal(a, b))
+
+
+simplify = module_pass(_Simplify)

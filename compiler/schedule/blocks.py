@@ -1,0 +1,149 @@
+"""What the schedule rules ask about the blocks of a kernel, and the steps that they share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import ScheduleError
+
+from compiler.passes.kernels import RULE
+from compiler.target import Target
+
+PARTITION = "pragma_loop_partition_hint"
+"""Loop annotation: the last, shorter tile gets code of its own, so that full tiles have no bound check."""
+
+
+def all_blocks(sch: Schedule) -> list[Any]:
+    """Return the blocks of the kernel's root, in program order."""
+    return list(sch.get_child_blocks(sch.get_sblock("root")))
+
+
+def is_spatial(sch: Schedule, block: Any) -> bool:
+    """Tell whether `block` computes each element of its output on its own."""
+    return all(var.iter_type == tirx.IterVar.DataPar for var in sch.get(block).iter_vars)
+
+
+def is_reduction(sch: Schedule, block: Any) -> bool:
+    """Tell whether `block` sums (or takes the maximum ...) over an axis, starting from an initial value."""
+    kinds = {var.iter_type for var in sch.get(block).iter_vars}
+    return kinds <= {tirx.IterVar.DataPar, tirx.IterVar.CommReduce} and sch.get(block).init is not None
+
+
+def find_anchor(sch: Schedule, *rules: str) -> Any | None:
+    """Return the one block that asks for one of `rules`, or None."""
+    found = [block for block in all_blocks(sch) if str(sch.get(block).annotations.get(RULE, "")) in rules]
+    return found[0] if len(found) == 1 else None
+
+
+def extent(sch: Schedule, loop: Any) -> int | None:
+    """Return the trip count of `loop`, or None if it is symbolic."""
+    count = sch.get(loop).extent
+    return int(count) if isinstance(count, (int, tirx.IntImm)) else None
+
+
+def trips(sch: Schedule, block: Any) -> float:
+    """Return the trip count of the whole nest of `block`, infinite if it is symbolic."""
+    counts = [extent(sch, loop) for loop in sch.get_loops(block)]
+    return math.prod(math.inf if count is None else count for count in counts)
+
+
+def epilogue(sch: Schedule, anchor: Any) -> Any | None:
+    """Gather what follows `anchor` in one block, which reads a local accumulator, and return that block.
+
+    Elementwise blocks are inlined into it; a ``pad`` before the anchor stays. None if something follows that
+    is not elementwise.
+    """
+    blocks, name = all_blocks(sch), sch.get(anchor).name_hint
+    others = [block for block in blocks if sch.get(block).name_hint not in (name, "pad")]
+    if not all(is_spatial(sch, block) for block in others):
+        return None
+    if sch.get(blocks[-1]).name_hint == name:
+        for block in others:
+            sch.compute_inline(block)
+        return sch.cache_write(anchor, 0, "local")
+    for block in others[:-1]:
+        sch.compute_inline(block)
+    sch.set_scope(anchor, 0, "local")
+    return others[-1]
+
+
+def schedule_pad(sch: Schedule) -> None:
+    """Make the padded input of a convolution once: rows in parallel, the innermost axis vectorized."""
+    for block in all_blocks(sch):
+        if sch.get(block).name_hint == "pad":
+            loops = sch.get_loops(block)
+            if len(loops) > 4:
+                sch.vectorize(loops[4])
+            sch.parallel(sch.fuse(*loops[:3]))
+
+
+def unroll_and_vectorize(sch: Schedule, loops: list[Any]) -> None:
+    """Unroll all of `loops` but the last, which becomes one vector."""
+    for loop in loops[:-1]:
+        sch.unroll(loop)
+    sch.vectorize(loops[-1])
+
+
+def inline_elementwise(sch: Schedule) -> None:
+    """Inline each elementwise block into the one block that reads it, where nothing is computed twice."""
+    for block in all_blocks(sch)[:-1]:
+        if not is_spatial(sch, block):
+            continue
+        consumers = sch.get_consumers(block)
+        if len(consumers) != 1 or trips(sch, consumers[0]) > trips(sch, block):
+            continue
+        try:
+            sch.compute_inline(block)
+        except ScheduleError:  # an access that TVM cannot invert; the block keeps loops of its own
+            continue
+
+
+def vector_lanes(sch: Schedule, block: Any, target: Target) -> int:
+    """Return how many elements of the widest type that `block` touches fit one vector."""
+    regions = [*sch.get(block).reads, *sch.get(block).writes]
+    return min((target.lanes(str(region.source.dtype)) for region in regions), default=1)
+
+
+def vectorize_last(sch: Schedule, block: Any, lanes: int) -> None:
+    """Turn the innermost loop of `block` into vectors; a shorter last one gets code of its own."""
+    inner = sch.get_loops(block)[-1]
+    count = extent(sch, inner)
+    if count == 1:
+        return
+    if count is not None and count <= lanes:
+        sch.vectorize(inner)
+        return
+    tiles, vector = sch.split(inner, [None, lanes])
+    if count is None or count % lanes:
+        sch.annotate(tiles, PARTITION, 1)
+    sch.vectorize(vector)
+
+
+def reduces_last_axis(sch: Schedule, block: Any) -> bool:
+    """Tell whether `block` reduces the innermost axis of what it reads."""
+    reduced = [var.var for var in sch.get(block).iter_vars if var.iter_type == tirx.IterVar.CommReduce]
+    for region in sch.get(block).reads:
+        if region.region:
+            used = tirx.analysis.undefined_vars(region.region[-1].min)
+            if any(var.same_as(other) for var in used for other in reduced):
+                return True
+    return False
+
+
+def reduce_in_lanes(sch: Schedule, block: Any, lanes: int) -> Any | None:
+    """Let the lanes of one vector take turns along the last reduced axis, and combine them at the end.
+
+    Returns the new block that accumulates one vector of partial results, or None if the axis is too short.
+    """
+    inner = sch.get_loops(block)[-1]
+    count = extent(sch, inner)
+    if count is None or count < 2 * lanes:
+        return None
+    _, lane = sch.split(inner, [None, lanes])
+    partial = sch.rfactor(lane, len(sch.get(block).writes[0].region))
+    if count % lanes:
+        sch.annotate(sch.get_loops(partial)[-2], PARTITION, 1)
+    return partial
