@@ -13,8 +13,24 @@ to do instead.
 
 from __future__ import annotations
 
+# Importing a family registers its converters.
+from compiler.frontend.converters import (  # noqa: F401
+    activations,
+    attention,
+    convolution,
+    creation,
+    elementwise,
+    indexing,
+    linear_algebra,
+    normalization,
+    pooling,
+    quantized,
+    reductions,
+    resizing,
+    shapes,
+)
 from compiler.frontend.converters.decompositions import decomposition_table
-from compiler.frontend.converters.registry import REGISTRY as CONVERTERS
 from compiler.frontend.converters.refused import REFUSED
+from compiler.frontend.converters.registry import REGISTRY as CONVERTERS
 
 __all__ = ["CONVERTERS", "REFUSED", "decomposition_table"]

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import sympy
 import torch
-from tvm import arith, tirx
+from tvm import sym, tirx
 
 from compiler.support.errors import ModelError
 
@@ -33,7 +33,7 @@ def simplify(expr: Dim) -> Dim:
     """Simplify a TIR integer; a constant becomes a Python int."""
     if isinstance(expr, int):
         return expr
-    simple = arith.Analyzer().simplify(expr)
+    simple = sym.Analyzer().simplify(expr)
     return int(simple) if isinstance(simple, tirx.IntImm) else simple
 
 
