@@ -1,0 +1,1 @@
+"""Real models and pictures, all from the package index, that show what Kiln does."""

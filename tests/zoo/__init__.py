@@ -1,0 +1,1 @@
+"""Real architectures that Kiln must compile and match."""
