@@ -96,14 +96,16 @@ class Toolchain:
     """What links a library for the device.
 
     `zig` is the ``-target`` of ``zig cc`` (a glibc version may follow: the oldest that the library runs
-    with); `compiler` a command to use in its stead, as words; `emulator` a command that runs programs
-    of the device here.
+    with); `compiler` a command to use in its stead, as words; `flags` more words for either, such as
+    ``-nostdlib`` where zig has no C library for the system; `emulator` a command that runs programs of
+    the device here.
     """
 
     __pydantic_config__ = _SCHEMA
 
     zig: Name | None = None
     compiler: tuple[Name, ...] = ()
+    flags: tuple[Name, ...] = ()
     emulator: tuple[Name, ...] = ()
 
 
@@ -212,10 +214,8 @@ def load(name_or_path: str | Path | Target = HOST) -> Target:
     if text == HOST:
         return _host()
     if text not in names():
-        near = did_you_mean(text, names())
-        raise TargetError(
-            f"unknown target '{text}'{near or ';'} (`kiln targets` lists all)".replace("; (", " (")
-        )
+        hint = did_you_mean(text, names()) or "; a descriptor of your own is a path that ends in .yaml"
+        raise TargetError(f"unknown target '{text}'{hint} (`kiln targets` lists all)")
     return read(data_folder("targets") / f"{text}.yaml")
 
 

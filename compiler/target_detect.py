@@ -244,10 +244,11 @@ def memory(root: Path = ROOT) -> int:
 # -- the descriptor ----------------------------------------------------------------------------------
 
 
-def detect(root: Path = ROOT) -> dict[str, Any]:
+def detect(root: Path = ROOT, *, ask_llvm: bool = True) -> dict[str, Any]:
     """Return this machine's descriptor, as a descriptor file would hold it.
 
-    Imports TVM, for LLVM's name of the CPU; without TVM (on a board) the CPU is ``generic``.
+    LLVM is asked for its name of the CPU, which imports TVM and takes seconds; without `ask_llvm`, or
+    without TVM (on a board), the CPU is a generic one.
 
     Raises:
         TargetError: Kiln has no code generator for this machine.
@@ -258,7 +259,7 @@ def detect(root: Path = ROOT) -> dict[str, Any]:
             f"expected a machine of one of {', '.join(ARCHITECTURES)}, this one is '{machine.arch}': "
             "give --target"
         )
-    cpu, source = _llvm_cpu(machine.arch)
+    cpu, source = _llvm_cpu(machine.arch) if ask_llvm else _generic_cpu(machine.arch)
     features = machine.features or frozenset()
     bits, registers = vector_of(machine.arch, features)
     cache, cache_source = caches(root)
@@ -285,6 +286,8 @@ def detect(root: Path = ROOT) -> dict[str, Any]:
     }
     if machine.arch == "riscv64":
         descriptor["abi"] = "lp64d"
+    if zig := _zig(machine):
+        descriptor["toolchain"] = {"zig": zig}
     return descriptor
 
 
@@ -299,6 +302,16 @@ def _triple(machine: Machine) -> str:
     return f"{arch}-{system.get(machine.os, 'unknown-none')}"
 
 
+def _zig(machine: Machine) -> str | None:
+    """Return zig's name of this machine, with its C library's version; ``None`` where zig has none."""
+    if machine.os == "macos":
+        return f"{machine.arch}-macos.11.0"
+    library, version = platform.libc_ver()
+    if machine.os != "linux" or library != "glibc":
+        return None
+    return f"{machine.arch}-linux-{'gnueabihf' if machine.arch == 'arm' else 'gnu'}.{version}"
+
+
 def _llvm_cpu(arch: str) -> tuple[str, str]:
     """Return LLVM's name of this CPU, and where it comes from."""
     try:
@@ -309,8 +322,13 @@ def _llvm_cpu(arch: str) -> tuple[str, str]:
         name = ""
     if name and name != "generic":
         return name, "LLVM's detection of the host"
+    return _generic_cpu(arch)
+
+
+def _generic_cpu(arch: str) -> tuple[str, str]:
+    """Return LLVM's name of a CPU that has no more than `arch` demands; the features say the rest."""
     generic = {"x86_64": "x86-64", "riscv64": "generic-rv64"}.get(arch, "generic")
-    return generic, "assumed: LLVM does not know this CPU"
+    return generic, "assumed: LLVM was not asked, or does not know this CPU"
 
 
 def _model(machine: Machine, root: Path) -> str:

@@ -61,6 +61,50 @@ def validate(data: Mapping[str, Any], where: str, origins: Origins | None = None
     return target
 
 
+def dump(target: model.Target, *, named: bool = True) -> str:
+    """Return the descriptor of `target` as text that `read` takes, all defaults filled in.
+
+    Without `named` it has no name: the file that it is saved in gives it one.
+    """
+    import yaml
+
+    data = _plain(dataclasses.asdict(target))
+    if not named:
+        del data["name"]
+    sources = {"sources": data.pop("sources", {})}
+
+    def text(part: dict[str, Any], flow: bool | None) -> str:
+        # `flow` None puts the innermost mappings and lists on one line, False nothing.
+        return yaml.safe_dump(part, sort_keys=False, default_flow_style=flow, width=100, allow_unicode=True)
+
+    return text(data, None) + (text(sources, False) if sources["sources"] else "")
+
+
+_SIZES = frozenset({"l1d", "l2", "l3", "memory"})
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Return `data` without what is not set, lists for tuples, and sizes of memory as ``32 KiB``."""
+    result: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict) and key != "sources":
+            value = _plain(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, int) and (key in _SIZES or "shared_memory" in key):
+            value = _size(value)
+        if value is not None and value not in ({}, []):
+            result[key] = value
+    return result
+
+
+def _size(count: int) -> int | str:
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count and count % scale == 0:
+            return f"{count // scale} {unit}"
+    return count
+
+
 @functools.lru_cache(maxsize=1)
 def _adapter() -> Any:
     from pydantic import TypeAdapter
@@ -73,7 +117,10 @@ def _adapter() -> Any:
 
 def _resolve(path: Path, children: tuple[Path, ...]) -> tuple[dict[str, Any], Origins]:
     """Return the data of `path` merged over what it extends."""
-    here = path.resolve()
+    try:
+        here = path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TargetError(f"expected the path of a target descriptor, got {str(path)!r} ({error})") from error
     if here in children or len(children) >= MAX_ANCESTORS:
         chain = " -> ".join(child.name for child in (*children, here))
         what = "extends itself" if here in children else f"extends more than {MAX_ANCESTORS} others"
@@ -190,18 +237,17 @@ def _apply_signs(features: list[str], arch: str, place: str) -> list[str]:
     Raises:
         TargetError: plain names follow signed ones, or a feature is taken away that is not there.
     """
+    wrong = f"wrong value of 'features' in {place}:"
     plain: list[str] = []
     for index, word in enumerate(features):
         name = word.lstrip("+-")
         if word[0] == "-" and name not in plain:
             near = did_you_mean(name, vocabulary(arch))
-            raise TargetError(
-                f"wrong value of 'features' in {place}: cannot take away '{name}': the CPU does not have it{near}"
-            )
+            raise TargetError(f"{wrong} cannot take away '{name}': the CPU does not have it{near}")
         if word[0] not in "+-" and any(earlier[0] in "+-" for earlier in features[:index]):
             raise TargetError(
-                f"wrong value of 'features' in {place}: expected either the complete list or only '+name' and '-name', got '{word}' "
-                f"after '{features[index - 1]}'"
+                f"{wrong} expected either the complete list or only '+name' and '-name', got '{word}' after "
+                f"'{features[index - 1]}'"
             )
         plain = [other for other in plain if other != name] + ([] if word[0] == "-" else [name])
     return plain

@@ -59,8 +59,6 @@ def _text(path: Path) -> str:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise TargetError(f"cannot read the target descriptor '{path}': {error.strerror}") from error
-    except ValueError as error:
-        raise TargetError(f"expected the path of a target descriptor, got {str(path)!r} ({error})") from error
     if len(raw) > MAX_BYTES:
         raise TargetError(f"expected a target descriptor of at most {MAX_BYTES} bytes, '{path}' is larger")
     try:
