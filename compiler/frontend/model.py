@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import tvm
@@ -20,7 +21,12 @@ class Model:
     `mod` holds one Relax function ``main`` that takes the inputs of `signature` in order and returns a
     flat tuple of its outputs (a tuple even for one output). Weights are constants inside it.
     `reference` runs the original (PyTorch, or the ONNX graph) on numpy arrays in the same order, and is
-    None where there is nothing to run. `examples` are the user's own example inputs, empty if none.
+    None where there is nothing to run. `examples` are the user's own example inputs (with explicit
+    state: followed by its initial value), empty if none.
+
+    `ranges` bounds the values that fresh random inputs may take (inclusive, by input name), `sizes` is
+    the extent of each symbolic dimension in `examples`, and `program` is what `mod` was translated
+    from (a decomposed torch ExportedProgram), which finds the layer that differs.
     """
 
     mod: tvm.IRModule
@@ -29,3 +35,6 @@ class Model:
     reference: Callable[[Arrays], list[np.ndarray]] | None = None
     examples: tuple[np.ndarray, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    program: Any = None
