@@ -1,14 +1,21 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and folders that do not outlive their use.
+
+What is unfinished is remembered, so that a process that has to stop at once (`remove_unfinished`) leaves
+nothing half-written behind.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from compiler.support.errors import UsageError
+
+_unfinished: set[Path] = set()
 
 
 @contextmanager
@@ -18,12 +25,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: the folder of `path` does not exist or cannot be written, or the disk is full.
     """
+    if path.is_dir():
+        raise UsageError(f"cannot write '{path}': it is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        # A device or a pipe: there is nothing to rename to, and renaming over it would destroy it.
+        raise UsageError(f"cannot write '{path}': it is not an ordinary file")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise UsageError(f"cannot write '{path}': {error.strerror}") from error
     temporary = Path(name)
+    _unfinished.add(temporary)
     try:
         yield temporary
         # mkstemp makes a private file; give it the permissions an ordinary open() would.
@@ -35,3 +48,50 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Yield a new folder that only this user can enter, and remove it with all that is in it.
+
+    Raises:
+        UsageError: there is no place for temporary files.
+    """
+    folder = make_private_folder()
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
+def make_private_folder() -> Path:
+    """Return a new folder that only this user can enter; give it to `remove_folder` after use.
+
+    Raises:
+        UsageError: there is no place for temporary files.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="kiln-"))
+    except OSError as error:
+        raise UsageError(
+            f"cannot make a temporary folder: {error.strerror or error}; "
+            "set TMPDIR to a folder with free space"
+        ) from error
+    _unfinished.add(folder)
+    return folder
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove `folder` and all that is in it, whether or not it still exists."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _unfinished.discard(folder)
+
+
+def remove_unfinished() -> None:
+    """Remove every unfinished file and temporary folder of this process."""
+    for path in list(_unfinished):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -18,23 +18,26 @@ class Watcher(Protocol):
     """Who is told what goes on."""
 
     def begin(self, name: str) -> None:
-        """A stage starts."""
+        """Hear that a stage starts."""
 
     def note(self, text: str) -> None:
-        """The stage says something about its work."""
+        """Hear what the stage says about its work."""
 
     def end(self, name: str, seconds: float, failed: bool) -> None:
-        """A stage is over."""
+        """Hear that a stage is over after `seconds` of wall time, by an exception if `failed`."""
 
 
 class Silent:
     """The watcher of a library: shows nothing."""
 
-    def begin(self, name: str) -> None: ...
+    def begin(self, name: str) -> None:
+        """Ignore it."""
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        """Ignore it."""
 
-    def end(self, name: str, seconds: float, failed: bool) -> None: ...
+    def end(self, name: str, seconds: float, failed: bool) -> None:
+        """Ignore it."""
 
 
 _watcher: ContextVar[Watcher] = ContextVar("watcher", default=Silent())  # noqa: B039

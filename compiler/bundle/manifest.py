@@ -1,0 +1,219 @@
+"""The manifest of a bundle: everything that is known about a compiled model, as plain data.
+
+Written as JSON by the compiler, read back where neither TVM nor torch needs to exist. `FORMAT` counts up
+when an older Kiln could misread what a newer one wrote.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from compiler.support.errors import BundleError
+from compiler.support.signature import Signature
+
+FORMAT = 1
+"""The format that this Kiln writes, and the newest that it reads."""
+
+LIBRARY = "model.so"
+"""The part that holds the compiled model: a TVM library for Relax' virtual machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One file inside the bundle: `sha256` in hexadecimal and `size` in bytes, both of the plain contents."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetInfo:
+    """What the library was compiled for.
+
+    `name` is the descriptor's name; `kind` is cpu, cuda, opencl or metal; `triple` and `cpu` are LLVM's
+    names; `features` are the CPU features that a machine must have to run the library. `arch` is what
+    code for the accelerator was made for (``sm_87``), None on a CPU. `cores` counts physical cores.
+    `descriptor` holds the whole descriptor as it was at compile time.
+    """
+
+    name: str
+    kind: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+    arch: str | None = None
+    cores: int = 1
+    descriptor: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassInfo:
+    """What one pass did: wall time in `seconds` and a sentence."""
+
+    name: str
+    seconds: float
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckInfo:
+    """How the compiled model was compared with the original at compile time.
+
+    `ran` says what was run: ``library`` (the one in this bundle) or ``host build`` (the same model built
+    for the compiling machine, because the target's code does not run there). `error` is the greatest
+    absolute difference divided by the range of the output it occurs in, `tolerance` what was allowed,
+    `samples` how many sets of inputs were tried.
+    """
+
+    ran: str
+    samples: int
+    error: float
+    tolerance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """Inputs and the outputs they give, in signature order, by the names of their parts (``.npy``).
+
+    `source` says who computed the outputs: ``reference`` (the original model) or ``library``.
+    `tolerance` bounds the difference, as a fraction of each output's range, with which a device passes.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    source: str
+    tolerance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A compiled model.
+
+    format: version of the bundle's format, `FORMAT`.
+    kiln, tvm, torch: versions that compiled it; torch is None where none was used.
+    model: where the model came from, as the user named it.
+    signature: names, shapes and dtypes of inputs and outputs.
+    target: what it was compiled for.
+    threads: how many threads to run it on; None means one per physical core of the machine.
+    alignment: bytes to which the address of every input must be aligned.
+    passes: what each pass did, in order.
+    kernels: the schedule rule of each kernel.
+    check: the comparison with the original; None if it was skipped.
+    golden: stored inputs and outputs; None if there are none.
+    notes: sentences for the reader, such as what was not run at compile time.
+    parts: every other file of the bundle by its name.
+    """
+
+    format: int
+    kiln: str
+    tvm: str
+    torch: str | None
+    model: str
+    signature: Signature
+    target: TargetInfo
+    threads: int | None
+    alignment: int
+    passes: tuple[PassInfo, ...]
+    kernels: dict[str, str]
+    check: CheckInfo | None
+    golden: Golden | None
+    notes: tuple[str, ...]
+    parts: dict[str, Part]
+
+
+def to_json(manifest: Manifest) -> str:
+    """Return the manifest as JSON, the same text for equal manifests."""
+    return json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def from_json(text: bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        BundleError: it is no JSON, was written by a newer Kiln, or a field is missing, unknown or wrong.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        data = json.loads(text.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"manifest.json is not readable as JSON ({error})") from error
+    _check_format(data)
+    # strict: JSON has the types of the dataclasses but for tuples, which it writes as lists.
+    adapter = TypeAdapter(Manifest, config=ConfigDict(strict=True, extra="forbid"))
+    try:
+        manifest = adapter.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "manifest"
+        raise BundleError(f"manifest.json: {where}: {first['msg']}") from error
+    except RecursionError as error:
+        raise BundleError("manifest.json is nested too deeply") from error
+    _check_meaning(manifest)
+    return manifest
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _check_format(data: Any) -> None:
+    version = data.get("format") if isinstance(data, Mapping) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise BundleError(f"manifest.json: expected a format version from 1 on, got {version!r}")
+    if version > FORMAT:
+        raise BundleError(
+            f"it has format {version}, made by Kiln {data.get('kiln', '(unknown)')}, and this Kiln reads "
+            f"formats up to {FORMAT}: upgrade Kiln (pip install -U kiln-compiler)"
+        )
+
+
+def _check_meaning(manifest: Manifest) -> None:
+    """Check what types cannot say."""
+    signature, golden = manifest.signature, manifest.golden
+    for spec in (*signature.inputs, *signature.outputs):
+        _dtype_known(spec.dtype, spec.name)
+        if any(isinstance(dim, int) and dim < 0 for dim in spec.shape):
+            raise BundleError(f"manifest.json: tensor '{spec.name}' has a negative extent")
+    if len({spec.name for spec in signature.inputs}) != len(signature.inputs):
+        raise BundleError("manifest.json: two inputs have the same name")
+    if _leaves(signature.output_tree) != len(signature.outputs):
+        raise BundleError("manifest.json: output_tree does not have one place for each output")
+    if manifest.alignment < 1 or (manifest.threads is not None and manifest.threads < 1):
+        raise BundleError("manifest.json: alignment and threads must be at least 1")
+    wanted = {LIBRARY, *(golden.inputs if golden else ()), *(golden.outputs if golden else ())}
+    if missing := sorted(wanted - set(manifest.parts)):
+        raise BundleError(f"manifest.json: '{missing[0]}' is not among the parts")
+    lengths = (len(signature.inputs), len(signature.outputs))
+    if golden and (len(golden.inputs), len(golden.outputs)) != lengths:
+        raise BundleError("manifest.json: golden data does not fit the signature")
+
+
+def _dtype_known(name: str, tensor: str) -> None:
+    from compiler.bundle.arrays import numpy_dtype
+
+    try:
+        numpy_dtype(name)
+    except TypeError as error:
+        raise BundleError(f"manifest.json: tensor '{tensor}' has the unknown dtype '{name}'") from error
+
+
+def _leaves(tree: Any) -> int:
+    """Count the tensors of a `Signature.output_tree`; -1 for one that is not well formed."""
+    if tree == "*":
+        return 1
+    if tree is None or (isinstance(tree, dict) and set(tree) == {"value"}):
+        return 0
+    if isinstance(tree, dict) and len(tree) == 1:
+        items = tree.get("tuple", tree.get("dict"))
+        children = list(items.values()) if isinstance(items, dict) else items
+    else:
+        children = tree
+    if not isinstance(children, list):
+        return -1
+    counts = [_leaves(child) for child in children]
+    return -1 if -1 in counts else sum(counts)

@@ -1,0 +1,81 @@
+"""Recomputes a bundle's golden outputs on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from compiler.bundle import read
+from compiler.deploy.session import load
+from compiler.support.errors import BundleError, InputError
+
+
+@dataclass(frozen=True)
+class OutputReport:
+    """One output compared with its golden value.
+
+    `error` is the greatest absolute difference divided by the range of the golden output (0 for equal,
+    infinite where the shape or the NaNs differ), `tolerance` what is allowed.
+    """
+
+    name: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the tolerance."""
+        return self.error <= self.tolerance
+
+
+def verify(bundle: str | os.PathLike[str], threads: int | None = None) -> list[OutputReport]:
+    """Check the hash of every part, run the model on the golden inputs and compare its outputs.
+
+    Raises:
+        UsageError: there is no such file.
+        BundleError: the bundle is damaged, has no golden data, or was made for another machine.
+    """
+    opened = read(Path(bundle))
+    opened.verify_parts()
+    golden, signature = opened.manifest.golden, opened.manifest.signature
+    if golden is None:
+        raise BundleError(
+            f"the bundle '{bundle}' has no golden data: its parts are whole, but nothing can be run"
+        )
+    inputs, outputs = opened.golden()
+    session = load(bundle, threads)
+    try:
+        got = session.run({spec.name: array for spec, array in zip(signature.inputs, inputs, strict=True)})
+    except InputError as error:
+        raise BundleError(f"the golden inputs of '{bundle}' do not fit its signature: {error}") from error
+    return [
+        OutputReport(spec.name, relative_error(got[spec.name], want), golden.tolerance)
+        for spec, want in zip(signature.outputs, outputs, strict=True)
+    ]
+
+
+def relative_error(got: np.ndarray, want: np.ndarray) -> float:
+    """Return max |got - want| / (max want - min want), over finite values.
+
+    The range of a constant output is taken for its magnitude, or 1 if that is 0. Infinite where shapes
+    differ, where NaNs or infinities stand at different places, and for integers or bools that differ.
+    """
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return float("inf")
+    if want.dtype.kind in "biu":
+        return 0.0 if np.array_equal(got, want) else float("inf")
+    have, wanted = got.astype(np.float64), want.astype(np.float64)
+    finite = np.isfinite(wanted)
+    if (
+        not np.array_equal(have[~finite], wanted[~finite], equal_nan=True)
+        or not np.isfinite(have[finite]).all()
+    ):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    have, wanted = have[finite], wanted[finite]
+    span = float(wanted.max() - wanted.min()) or float(np.abs(wanted).max()) or 1.0
+    return float(np.abs(have - wanted).max()) / span
