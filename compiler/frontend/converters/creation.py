@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.frontend.converters.registry import Call, converter, is_float, scalar
+from compiler.frontend.converters.registry import Call, array, converter, is_float
 from compiler.support.errors import ModelError
 
 R = relax.op
@@ -50,7 +50,7 @@ def _arange(call: Call, start: Any = 0, end: Any = None, step: Any = 1) -> relax
     numbers = (start, step)
     if isinstance(length, int) and all(isinstance(n, (int, float)) for n in numbers):
         # PyTorch computes in double (or int64), then rounds once.
-        return call.emit(relax.const((start + step * np.arange(length)).astype(call.dtype)))
+        return call.emit(array((start + step * np.arange(length)).astype(call.dtype)))
     index = call.emit(R.arange(0, length, 1, "int64"))
     if numbers == (0, 1):
         return call.cast(index, call.dtype)
@@ -64,7 +64,7 @@ def _eye(call: Call) -> relax.Expr:
     rows, cols = call.shape
     if not isinstance(rows, int) or not isinstance(cols, int):
         raise ModelError("expected eye with fixed sizes, got symbolic ones; export with fixed sizes")
-    return call.emit(relax.const(np.eye(rows, cols).astype(call.dtype)))
+    return call.emit(array(np.eye(rows, cols).astype(call.dtype)))
 
 
 @converter("linspace.default")
@@ -72,7 +72,4 @@ def _linspace(call: Call, start: float, end: float, steps: int) -> relax.Expr:
     import torch
 
     values = torch.linspace(start, end, steps, dtype=torch.float32 if is_float(call.dtype) else torch.int64)
-    return call.emit(relax.const(values.numpy().astype(call.dtype)))
-
-
-__all__ = ["full", "scalar"]
+    return call.emit(array(values.numpy().astype(call.dtype)))

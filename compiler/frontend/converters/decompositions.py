@@ -17,15 +17,39 @@ KEPT_WHOLE = (
     aten.hardswish.default,
     aten.hardsigmoid.default,
     aten.rms_norm.default,
+    aten.roll.default,
+    aten.instance_norm.default,
+    aten.max_pool1d.default,
+    aten.max_pool2d.default,
+    aten.max_pool3d.default,
+    aten.upsample_nearest2d.default,
+    aten.upsample_nearest2d.vec,
+    aten.upsample_nearest3d.default,
+    aten.upsample_bilinear2d.vec,
+    aten.upsample_bicubic2d.vec,
+    aten.adaptive_avg_pool1d.default,
+    aten.adaptive_avg_pool2d.default,
+    aten.adaptive_avg_pool3d.default,
 )
+
+
+def _rrelu(x: torch.Tensor, lower: Any = 1 / 8, upper: Any = 1 / 3, training: bool = False, generator: Any = None) -> Any:
+    """Outside of training the random slope is its mean."""
+    return NotImplemented if training else aten.leaky_relu.default(x, (lower + upper) / 2)
+
+
+OWN = {
+    aten.rrelu.default: _rrelu,
+}
 
 
 def decomposition_table() -> dict[Any, Callable[..., Any]]:
     """Return the table for ``ExportedProgram.run_decompositions``.
 
-    It is torch's default table without the operators Kiln keeps as one.
+    It is torch's default table without the operators Kiln keeps as one, and with Kiln's own.
     """
     table = torch.export.default_decompositions()
     for op in KEPT_WHOLE:
         table.pop(op, None)
+    table.update(OWN)
     return table

@@ -107,7 +107,7 @@ def round_half_even(call: Call, x: relax.Expr) -> relax.Expr:
     below = call.emit(R.floor(x))
     rest = call.emit(R.subtract(x, below))
     halved = call.emit(R.multiply(below, half))
-    odd = call.emit(R.not_equal(halved, R.floor(halved)))
+    odd = call.emit(R.less(R.floor(halved), halved))
     up = call.emit(R.logical_or(R.greater(rest, half), R.logical_and(R.equal(rest, half), odd)))
     return call.emit(R.where(up, R.add(below, one), below))
 
@@ -161,7 +161,14 @@ def _logical_not(call: Call, self: relax.Expr) -> relax.Expr:
 
 def truth(call: Call, x: relax.Expr) -> relax.Expr:
     """Give `x` as bool: true where it differs from zero (NaN is true)."""
-    return x if dtype_of(x) == "bool" else call.emit(R.not_equal(x, scalar(0, dtype_of(x))))
+    return x if dtype_of(x) == "bool" else differs(call, x, scalar(0, dtype_of(x)))
+
+
+def differs(call: Call, x: relax.Expr, y: relax.Expr) -> relax.Expr:
+    """``x != y`` with NaN different from everything; LLVM's comparison for ``R.not_equal`` says otherwise."""
+    if is_float(dtype_of(x)):
+        return call.emit(R.logical_not(call.emit(R.equal(x, y))))
+    return call.emit(R.not_equal(x, y))
 
 
 @converter("isnan.default")
@@ -256,7 +263,7 @@ def python_mod(call: Call, x: relax.Expr, y: relax.Expr) -> relax.Expr:
         return call.emit(R.floor_mod(x, y))
     zero = scalar(0, dtype)
     rest = float_mod(call, x, y)
-    other_sign = call.emit(R.not_equal(R.less(rest, zero), R.less(y, zero)))
+    other_sign = call.emit(R.logical_xor(R.less(rest, zero), R.less(y, zero)))
     wrong = call.emit(R.logical_and(R.not_equal(rest, zero), other_sign))
     return call.emit(R.where(wrong, R.add(rest, y), rest))
 
@@ -281,17 +288,26 @@ def _atan2(call: Call, self: Any, other: Any) -> relax.Expr:
     return call.emit(R.atan2(*_operands(call, self, other)))
 
 
+def _compared(call: Call, x: Any, y: Any) -> list[relax.Expr]:
+    """Bring two operands to their common type; TVM has no order on bool, so those become bytes."""
+    dtype = common_dtype(call)
+    operands = _operands(call, x, y, dtype=dtype)
+    return [call.cast(o, "uint8") for o in operands] if dtype == "bool" else operands
+
+
+@converter("ne.Tensor", "ne.Scalar")
+def _not_equal(call: Call, self: Any, other: Any) -> relax.Expr:
+    return differs(call, *_compared(call, self, other))
+
+
 def _register_comparisons() -> None:
     table: dict[str, Op] = {
-        "eq": R.equal, "ne": R.not_equal, "lt": R.less, "le": R.less_equal, "gt": R.greater, "ge": R.greater_equal,
+        "eq": R.equal, "lt": R.less, "le": R.less_equal, "gt": R.greater, "ge": R.greater_equal,
     }  # fmt: skip
     for name, op in table.items():
 
         def compare(op: Op, call: Call, self: Any, other: Any) -> relax.Expr:
-            dtype = common_dtype(call)
-            # TVM has no order on bool; as bytes it is PyTorch's.
-            return call.emit(op(*_operands(call, *(call.tensor(v, dtype) for v in (self, other)),
-                                           dtype="uint8" if dtype == "bool" else dtype)))  # fmt: skip
+            return call.emit(op(*_compared(call, self, other)))
 
         _binary(partial(compare, op), f"{name}.Tensor", f"{name}.Scalar")
 
@@ -394,13 +410,13 @@ def _pow_scalar(call: Call, self: relax.Expr, exponent: Any) -> relax.Expr:
     x = call.cast(self, call.dtype)
     if isinstance(exponent, (int, float)) and float(exponent) in (0.5, -0.5) and is_float(call.dtype):
         return call.emit(R.sqrt(x) if exponent > 0 else R.divide(scalar(1, call.dtype), R.sqrt(x)))
+    if not is_float(call.dtype):
+        if not isinstance(exponent, int) or exponent < 0:
+            raise ModelError(f"expected a fixed non-negative exponent of an integer tensor, got {exponent}")
+        return _integer_power(call, x, exponent)
     if isinstance(exponent, (int, float)) and float(exponent).is_integer() and abs(exponent) <= 4:
         return _small_power(call, x, int(exponent))
-    if is_float(call.dtype):
-        return call.emit(R.power(x, call.tensor(exponent, call.dtype)))
-    if not isinstance(exponent, int) or exponent < 0:
-        raise ModelError(f"expected a non-negative exponent of an integer tensor, got {exponent}")
-    return _integer_power(call, x, exponent)
+    return call.emit(R.power(x, call.tensor(exponent, call.dtype)))
 
 
 def _small_power(call: Call, x: relax.Expr, exponent: int) -> relax.Expr:

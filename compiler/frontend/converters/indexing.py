@@ -17,8 +17,6 @@ R = relax.op
 def wrap(call: Call, index: relax.Expr, size: Dim) -> relax.Expr:
     """Count negative indices from the end."""
     index = call.cast(index, "int64")
-    if isinstance(index, relax.Constant) and not (index.data.numpy() < 0).any():
-        return index
     negative = call.emit(R.less(index, scalar(0, "int64")))
     return call.emit(R.where(negative, R.add(index, call.tensor(size, "int64")), index))
 

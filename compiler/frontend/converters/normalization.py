@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.frontend.converters.registry import Call, converter, dtype_of, scalar, shape_of
+from compiler.frontend.converters.registry import Call, array, converter, dtype_of, shape_of
 from compiler.support.errors import ModelError
 
 R = relax.op
 
 
 def _or_filled(x: relax.Expr | None, shape: list[int], value: float, dtype: str) -> relax.Expr:
-    return relax.const(np.full(shape, value, dtype=dtype)) if x is None else x
+    return array(np.full(shape, value, dtype=dtype)) if x is None else x
 
 
 @converter("_native_batch_norm_legit_no_training.default")
@@ -112,6 +112,3 @@ def _rms_norm(call: Call, input: relax.Expr, normalized_shape: list[int], weight
     epsilon = float(np.finfo(dtype).eps) if eps is None else eps
     gamma = _or_filled(weight, shape, 1, dtype)
     return call.emit(R.nn.rms_norm(input, gamma, axes=list(range(-len(shape), 0)), epsilon=epsilon))
-
-
-__all__ = ["scalar"]

@@ -10,9 +10,8 @@ import numpy as np
 from tvm import relax
 
 from compiler.frontend.converters.reductions import _arg
-from compiler.frontend.converters.registry import Call, converter, dtype_of, scalar, shape_of
+from compiler.frontend.converters.registry import Call, array, converter, dtype_of, shape_of
 from compiler.frontend.converters.shapes import reshape
-from compiler.frontend.converters.symbols import simplify
 from compiler.support.errors import ModelError
 
 R = relax.op
@@ -107,17 +106,17 @@ def _select_by_windows(call: Call, x: relax.Expr, windows: list[list[list[int]]]
     table = np.array([row + [row[0]] * (width - len(row)) for row in rows], dtype="int64")
     lead = shape_of(x)[:-rank]
     flat = reshape(call, x, [*lead, int(np.prod(sizes))])
-    taken = call.emit(R.take(flat, relax.const(table), axis=len(lead)))
+    taken = call.emit(R.take(flat, array(table), axis=len(lead)))
     best = call.emit(R.where(_any_nan(call, taken), _arg(call, _nan_mask(call, taken), True, -1, True),
                              _arg(call, taken, True, -1, True)))  # fmt: skip
     values = call.emit(R.gather_elements(taken, best, axis=len(lead) + 1))
-    offsets = relax.const((np.arange(len(rows)) * width).reshape(-1, 1).astype("int64"))
-    positions = call.emit(R.take(relax.const(table.reshape(-1)), R.add(best, offsets), axis=0))
+    offsets = array((np.arange(len(rows)) * width).reshape(-1, 1).astype("int64"))
+    positions = call.emit(R.take(array(table.reshape(-1)), R.add(best, offsets), axis=0))
     return [reshape(call, values, call.shape), reshape(call, positions, call.shape)]
 
 
 def _nan_mask(call: Call, x: relax.Expr) -> relax.Expr:
-    return call.cast(call.emit(R.not_equal(x, x)), "int8")
+    return call.cast(call.emit(R.isnan(x)), "int8")
 
 
 def _any_nan(call: Call, x: relax.Expr) -> relax.Expr:
@@ -164,7 +163,7 @@ def _average_pool(call: Call, self: relax.Expr, kernel_size: Any, stride: Any, p
     mean = call.emit(_AVERAGE[rank](x, count_include_pad=True, **common))
     counts = [divisor_override] if divisor_override else _divisors(sizes, out, kernel, strides, pads, count_include_pad)
     factor = np.prod(kernel) / np.asarray(counts, dtype="float64")
-    return _unbatched(call, call.emit(R.multiply(mean, relax.const(factor.astype(dtype_of(x))))))
+    return _unbatched(call, call.emit(R.multiply(mean, array(factor.astype(dtype_of(x))))))
 
 
 def _divisors(sizes: list[int], out: list[int], kernel: list[int], stride: list[int], padding: list[int],
@@ -177,6 +176,3 @@ def _divisors(sizes: list[int], out: list[int], kernel: list[int], stride: list[
         lengths = np.minimum(starts + kernel[axis], high) - np.maximum(starts, low)
         total = total * lengths.reshape([-1 if a == axis else 1 for a in range(len(sizes))])
     return total
-
-
-__all__ = ["full_tuple", "scalar", "simplify"]

@@ -113,7 +113,13 @@ class Call:
         return self.cast(self.emit(relax.op.squeeze(whole, axis=[0])), dtype)
 
 
-def scalar(value: bool | int | float, dtype: str) -> relax.Constant:
+def array(values: Any, dtype: str | None = None) -> relax.Expr:
+    """Make a constant of a numpy array, by default in the array's own type (``relax.const`` narrows int64)."""
+    numbers = np.ascontiguousarray(values, dtype=dtype)
+    return relax.const(numbers, str(numbers.dtype))
+
+
+def scalar(value: bool | int | float, dtype: str) -> relax.Expr:
     """Make a rank-zero constant, wrapping integers into `dtype` as PyTorch does."""
     if dtype == "bfloat16":
         return relax.const(float(value), dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tvm import relax
 
-from compiler.frontend.converters.registry import Call, converter, dtype_of, shape_of
+from compiler.frontend.converters.registry import Call, array, converter, dtype_of, shape_of
 from compiler.support.errors import ModelError
 
 R = relax.op
@@ -85,8 +85,8 @@ def _by_matrices(call: Call, x: relax.Expr, resize: Callable[..., torch.Tensor],
     for size, target, scale in zip(sizes, out, scales, strict=True):
         eye = torch.eye(size, dtype=torch.float64)[None, None]
         matrices.append(resize(eye, [target, size], [scale, None])[0, 0].numpy().astype(dtype_of(x)))
-    rows = call.emit(R.matmul(relax.const(matrices[0]), x))
-    return call.emit(R.matmul(rows, relax.const(matrices[1].T.copy())))
+    rows = call.emit(R.matmul(array(matrices[0]), x))
+    return call.emit(R.matmul(rows, array(matrices[1].T.copy())))
 
 
 @converter("grid_sampler_2d.default")

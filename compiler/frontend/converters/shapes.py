@@ -8,7 +8,8 @@ import numpy as np
 from torch import SymInt
 from tvm import relax, tirx
 
-from compiler.frontend.converters.registry import REGISTRY, Call, converter, dtype_of, scalar, shape_of
+from compiler.frontend.converters.elementwise import truth
+from compiler.frontend.converters.registry import REGISTRY, Call, array, converter, dtype_of, scalar, shape_of
 from compiler.frontend.converters.symbols import Dim, dim_of, simplify
 from compiler.support.errors import ModelError
 
@@ -59,9 +60,13 @@ def _convert_element_type(call: Call) -> relax.Expr:
 
 def convert_type(call: Call, x: relax.Expr) -> relax.Expr:
     """Cast to the node's type; to bool means "differs from zero"."""
-    if call.dtype == "bool" and dtype_of(x) != "bool":
-        return call.emit(R.not_equal(x, scalar(0, dtype_of(x))))
-    return call.cast(x, call.dtype)
+    return truth(call, x) if call.dtype == "bool" else call.cast(x, call.dtype)
+
+
+@converter("copy.default")
+def _copy(call: Call, src: relax.Expr) -> relax.Expr:
+    """Overwrite a tensor: the source in the type and shape of the target."""
+    return call.emit(R.broadcast_to(convert_type(call, src), call.shape))
 
 
 @converter("permute.default", "permute_copy.default")
@@ -256,7 +261,7 @@ def _as_strided(call: Call, self: relax.Expr, size: list[Any], stride: list[Any]
     for axis, (count, by) in enumerate(zip(size, stride, strict=True)):
         offsets = offsets + (np.arange(count) * by).reshape([-1 if a == axis else 1 for a in range(len(size))])
     flat = reshape(call, self, [int(np.prod(shape_of(self), dtype="int64"))])
-    return call.emit(R.take(flat, relax.const(np.ascontiguousarray(np.broadcast_to(offsets, size))), axis=0))
+    return call.emit(R.take(flat, array(np.broadcast_to(offsets, size)), axis=0))
 
 
 @converter("constant_pad_nd.default")
