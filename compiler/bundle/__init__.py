@@ -1,5 +1,6 @@
 """One file that holds a compiled model: library, manifest, golden data. Needs neither TVM nor torch."""
 
+from compiler.bundle.describe import describe_target, installed_versions
 from compiler.bundle.manifest import (
     FORMAT,
     LIBRARY,
@@ -25,7 +26,9 @@ __all__ = [
     "Part",
     "PassInfo",
     "TargetInfo",
+    "describe_target",
     "from_json",
+    "installed_versions",
     "read",
     "to_json",
     "write",

@@ -66,13 +66,13 @@ class CheckInfo:
     `ran` says what was run: ``library`` (the one in this bundle) or ``host build`` (the same model built
     for the compiling machine, because the target's code does not run there). `error` is the greatest
     absolute difference divided by the range of the output it occurs in, `tolerance` what was allowed,
-    `samples` how many sets of inputs were tried.
+    `summary` a sentence about the output that is furthest off.
     """
 
     ran: str
-    samples: int
     error: float
     tolerance: float
+    summary: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +134,9 @@ def from_json(text: bytes) -> Manifest:
     """Read a manifest.
 
     Raises:
-        BundleError: it is no JSON, was written by a newer Kiln, or a field is missing, unknown or wrong.
+        BundleError: it is no JSON, was written by a newer Kiln, or a field is missing or wrong.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
     try:
         data = json.loads(text.decode("utf-8"), parse_constant=_no_constant)
@@ -144,9 +144,8 @@ def from_json(text: bytes) -> Manifest:
         raise BundleError(f"manifest.json is not readable as JSON ({error})") from error
     _check_format(data)
     # strict: JSON has the types of the dataclasses but for tuples, which it writes as lists.
-    adapter = TypeAdapter(Manifest, config=ConfigDict(strict=True, extra="forbid"))
     try:
-        manifest = adapter.validate_json(text)
+        manifest = TypeAdapter(Manifest).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "manifest"

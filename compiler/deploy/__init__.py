@@ -1,6 +1,19 @@
 """Runs compiled models: here, or on a board. Loads without torch."""
 
-from compiler.deploy.session import Session, load
+from compiler.deploy.compiled import CompiledModel
+from compiler.deploy.session import ALIGNMENT, Session, load, run_library, why_no_device
+from compiler.deploy.threads import choose_threads
 from compiler.deploy.verify import OutputReport, relative_error, verify
 
-__all__ = ["OutputReport", "Session", "load", "relative_error", "verify"]
+__all__ = [
+    "ALIGNMENT",
+    "CompiledModel",
+    "OutputReport",
+    "Session",
+    "choose_threads",
+    "load",
+    "relative_error",
+    "run_library",
+    "verify",
+    "why_no_device",
+]

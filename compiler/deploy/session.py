@@ -155,15 +155,32 @@ def load(bundle: str | os.PathLike[str], threads: int | None = None) -> Session:
             raise BundleError(f"the bundle '{bundle}' cannot run here: {error}") from error
 
 
+def run_library(library: Path, inputs: Sequence[np.ndarray], threads: int) -> list[np.ndarray]:
+    """Run a library's ``main`` once on this machine's CPU; no signature, so nothing is checked.
+
+    Raises:
+        BuildError: the library cannot be loaded.
+    """
+    use_threads(threads)
+    _machine, function = _load(library, _device("cpu"))
+    return [to_numpy(each) for each in function(*(from_numpy(array, ALIGNMENT, None) for array in inputs))]
+
+
+def why_no_device(kind: str) -> str | None:
+    """Return why this machine cannot run code of `kind` (cpu, cuda, ...), None if it can."""
+    import tvm
+
+    if kind == "cpu" or tvm.device(kind, 0).exist:
+        return None
+    return f"TVM finds no {kind} device on this machine"
+
+
 def _device(kind: str) -> Any:
     import tvm
 
-    device = tvm.cpu() if kind == "cpu" else tvm.device(kind, 0)
-    if not device.exist:
-        raise BuildError(
-            f"expected a {kind} device, and TVM finds none (no driver, or TVM's runtime lacks it)"
-        )
-    return device
+    if reason := why_no_device(kind):
+        raise BuildError(reason)
+    return tvm.device(kind, 0)
 
 
 def _load(library: Path, device: Any) -> tuple[Any, Any]:

@@ -60,8 +60,9 @@ def verify(bundle: str | os.PathLike[str], threads: int | None = None) -> list[O
 def relative_error(got: np.ndarray, want: np.ndarray) -> float:
     """Return max |got - want| / (max want - min want), over finite values.
 
-    The range of a constant output is taken for its magnitude, or 1 if that is 0. Infinite where shapes
-    differ, where NaNs or infinities stand at different places, and for integers or bools that differ.
+    Where the range is below 1 % of the magnitude (one value, or hardly different ones) the magnitude
+    counts, and 1 if that is 0. Infinite where shapes or dtypes differ, where NaNs or infinities stand at
+    different places, and for integers or bools that differ.
     """
     if got.shape != want.shape or got.dtype != want.dtype:
         return float("inf")
@@ -77,5 +78,6 @@ def relative_error(got: np.ndarray, want: np.ndarray) -> float:
     if not finite.any():
         return 0.0
     have, wanted = have[finite], wanted[finite]
-    span = float(wanted.max() - wanted.min()) or float(np.abs(wanted).max()) or 1.0
-    return float(np.abs(have - wanted).max()) / span
+    span, magnitude = float(wanted.max() - wanted.min()), float(np.abs(wanted).max())
+    scale = (span if span >= 0.01 * magnitude else magnitude) or 1.0
+    return float(np.abs(have - wanted).max()) / scale

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from compiler.support.errors import UsageError
@@ -49,6 +49,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)
+
+
+def check_writable(path: Path) -> None:
+    """Find out now, before hours of work, whether `atomic_path` could write `path`.
+
+    Raises:
+        UsageError: its folder does not exist or cannot be written, or `path` is no ordinary file.
+    """
+    with suppress(_Enough), atomic_path(path):
+        raise _Enough
+
+
+class _Enough(Exception):  # noqa: N818  # not an error: it leaves `atomic_path` before it renames
+    pass
 
 
 @contextmanager
