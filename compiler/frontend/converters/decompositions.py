@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from compiler.frontend.converters.rewrites import OWN
+
 aten = torch.ops.aten
 
 KEPT_WHOLE = (
@@ -31,16 +33,6 @@ KEPT_WHOLE = (
     aten.adaptive_avg_pool2d.default,
     aten.adaptive_avg_pool3d.default,
 )
-
-
-def _rrelu(x: torch.Tensor, lower: Any = 1 / 8, upper: Any = 1 / 3, training: bool = False, generator: Any = None) -> Any:
-    """Outside of training the random slope is its mean."""
-    return NotImplemented if training else aten.leaky_relu.default(x, (lower + upper) / 2)
-
-
-OWN = {
-    aten.rrelu.default: _rrelu,
-}
 
 
 def decomposition_table() -> dict[Any, Callable[..., Any]]:

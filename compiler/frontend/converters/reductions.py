@@ -78,7 +78,13 @@ def extreme(call: Call, x: relax.Expr, largest: bool, axes: list[int], keepdim: 
     plain = call.emit((R.max if largest else R.min)(x, axes, keepdim))
     if not is_float(dtype_of(x)):
         return plain
-    # min and max of TVM may lose a NaN; a sum keeps it, and adds zero elsewhere.
+    # TVM starts a maximum from the lowest finite number; if all elements are lower, none of them equals it.
+    wide = plain if keepdim else call.emit(R.expand_dims(plain, axis=axes))
+    found = call.cast(call.emit(R.equal(x, wide)), "int8")
+    missed = call.emit(R.equal(call.emit(R.max(found, axes, keepdim)), scalar(0, "int8")))
+    limit = scalar(-np.inf if largest else np.inf, dtype_of(x))
+    plain = call.emit(R.where(missed, limit, plain))
+    # It may also lose a NaN; a sum keeps it, and adds zero elsewhere.
     nans = call.emit(R.sum(R.where(R.isnan(x), x, scalar(0, dtype_of(x))), axes, keepdim))
     return call.emit(R.add(plain, nans))
 
@@ -86,7 +92,12 @@ def extreme(call: Call, x: relax.Expr, largest: bool, axes: list[int], keepdim: 
 @converter("max.dim", "min.dim")
 def _extreme_dim(call: Call, self: relax.Expr, dim: int, keepdim: bool) -> list[relax.Expr]:
     largest = call.node.target.__name__.startswith("max")
-    return [extreme(call, self, largest, axes_of(dim, self), keepdim), _arg_extreme(call, self, largest, dim, keepdim)]
+    index = _arg_extreme(call, self, largest, dim, True)
+    axis = axes_of(dim, self)
+    values = call.emit(R.gather_elements(self, index, axis=axis[0])) if axis else self
+    if keepdim or not axis:
+        return [values, index]
+    return [call.emit(R.squeeze(values, axis=axis)), call.emit(R.squeeze(index, axis=axis))]
 
 
 @converter("argmax.default", "argmin.default")

@@ -38,7 +38,13 @@ def simplify(expr: Dim) -> Dim:
 
 
 def variables(importer: Any) -> dict[str, Dim]:
-    """Return the TIR variable of every symbol that occurs in the shape of an input, by name."""
+    """Return the TIR variable of every symbol that occurs in the shape of an input, by name.
+
+    Kiln's importer says itself (`sizes`) how each symbol follows from the inputs; TVM's does not.
+    """
+    sizes: dict[str, Dim] | None = getattr(importer, "sizes", None)
+    if sizes is not None:
+        return sizes
     known = _VARIABLES.get(importer)
     if known is None:
         known = {}

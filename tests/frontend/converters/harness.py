@@ -24,8 +24,8 @@ class Wrap(torch.nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, *args: Any) -> Any:
-        return self.function(*args)
+    def forward(self, *a: Any) -> Any:
+        return self.function(*a)
 
 
 def as_module(model: Any) -> torch.nn.Module:
