@@ -165,9 +165,12 @@ def _groups(root: Path, controller: str) -> list[Path]:
         controllers, _, path = rest.partition(":")
         if controllers and controller not in controllers.split(","):
             continue
-        base = root / "sys/fs/cgroup" / (controller if controllers else "")
+        # The first version of control groups has a folder a controller, some under a joint name.
+        bases = [
+            root / "sys/fs/cgroup" / name for name in dict.fromkeys([controllers, controllers and controller])
+        ]
         parts = Path(path.lstrip("/")).parts
-        folders += [base.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+        folders += [base.joinpath(*parts[:depth]) for base in bases for depth in range(len(parts), -1, -1)]
     return folders or [root / "sys/fs/cgroup"]
 
 
@@ -261,6 +264,8 @@ def detect(root: Path = ROOT, *, ask_llvm: bool = True) -> dict[str, Any]:
         )
     cpu, source = _llvm_cpu(machine.arch) if ask_llvm else _generic_cpu(machine.arch)
     features = machine.features or frozenset()
+    if ask_llvm:
+        features = _settled(_triple(machine), cpu, features)
     bits, registers = vector_of(machine.arch, features)
     cache, cache_source = caches(root)
     how = "sysctl hw.optional" if machine.os == "macos" else "/proc/cpuinfo"
@@ -323,6 +328,16 @@ def _llvm_cpu(arch: str) -> tuple[str, str]:
     if name and name != "generic":
         return name, "LLVM's detection of the host"
     return _generic_cpu(arch)
+
+
+def _settled(triple: str, cpu: str, features: frozenset[str]) -> frozenset[str]:
+    """Return `features` without contradictions, which some virtual machines show; as they are without TVM."""
+    try:
+        from compiler.target_tvm import settle
+
+        return settle(triple, cpu, features)
+    except ImportError:
+        return features
 
 
 def _generic_cpu(arch: str) -> tuple[str, str]:

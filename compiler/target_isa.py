@@ -109,8 +109,13 @@ _RISCV_WORDS = (
     "zvl256b",
     "zvl512b",
 )
+_RISCV_IMPLIED = {"zfh": ["zfhmin"], "zvfh": ["zvfhmin", "zfhmin"], "zvl512b": ["zvl256b"]}
 _MACOS_ARM_KEYS = {
     "AdvSIMD": "neon",
+    "neon": "neon",
+    "neon_fp16": "fullfp16",
+    "armv8_2_fhm": "fp16fml",
+    "armv8_1_atomics": "lse",
     "floatingpoint": "fp-armv8",
     "FEAT_FP16": "fullfp16",
     "FEAT_FHM": "fp16fml",
@@ -184,9 +189,10 @@ def _features_of_flags(arch: str, flags: list[str]) -> frozenset[str]:
     if arch == "riscv64":
         isa = (flags[0] if flags else "").lower().removeprefix("rv64")
         letters, *words = isa.split("_")
-        # "g" is short for the general set.
+        # "g" is short for the general set; what a word implies is often left out.
         letters = letters.replace("g", "imafd")
-        return (frozenset(letters) | frozenset(words)) & vocabulary(arch)
+        implied = [other for word in words for other in _RISCV_IMPLIED.get(word, ())]
+        return frozenset([*letters, *words, *implied]) & vocabulary(arch)
     table = {"x86_64": _X86_FLAGS, "aarch64": _AARCH64_FLAGS, "arm": _ARM_FLAGS}.get(arch, {})
     return frozenset(table[flag] for flag in flags if flag in table)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ from compiler.support.errors import TargetError, did_you_mean
 from compiler.support.resources import data_folder
 from compiler.target_isa import ARCHITECTURES, arch_of, vector_of, vocabulary
 from compiler.target_yaml import KeyPath, read_yaml
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""What a name looks like that LLVM and file systems take as it is."""
 
 MAX_ANCESTORS = 8
 """The longest chain of `extends`."""
@@ -142,7 +146,13 @@ def _resolve(path: Path, children: tuple[Path, ...]) -> tuple[dict[str, Any], Or
         parent, parent_origins = _resolve(_find(base, path, origins["extends",]), (*children, here))
     data.setdefault("description", f"{base}, changed by {path.name}")
     data["sources"] = _sources(parent, data, path.name)
-    return _merge(_heritage(parent, data), data), parent_origins | origins
+    # A list is replaced as a whole: the parent's items stand nowhere any more.
+    kept = {
+        at: line
+        for at, line in parent_origins.items()
+        if not (at and isinstance(at[-1], int) and at[:-1] in origins)
+    }
+    return _merge(_heritage(parent, data), data), kept | origins
 
 
 def _find(base: str, path: Path, where: str) -> Path:
@@ -210,13 +220,12 @@ def _with_defaults(data: dict[str, Any], place: str) -> dict[str, Any]:
     if not isinstance(triple, str) or not isinstance(cpu, str) or not (features is None or _words(features)):
         return data
     arch = arch_of(triple)
-    if arch not in ARCHITECTURES:
-        return data
-    if features is None or (features and features[0][:1] in "+-"):
+    usable = arch in ARCHITECTURES and _WORD.fullmatch(triple) and _WORD.fullmatch(cpu)
+    if usable and (features is None or (features and features[0][:1] in "+-")):
         from compiler.target_tvm import llvm_features
 
         features = sorted(llvm_features(triple, cpu) & vocabulary(arch)) + list(features or ())
-    data["features"] = _apply_signs(list(features), arch, place)
+    data["features"] = _apply_signs(list(features or ()), arch, place) if usable else []
     if "vector" not in data:
         bits, registers = vector_of(arch, data["features"])
         data["vector"] = {"bits": bits, "registers": registers}
@@ -303,28 +312,31 @@ def _check_sense(target: model.Target, where: str, origins: Origins) -> None:
     """Check what single values do not show.
 
     Raises:
-        TargetError: values contradict each other.
+        TargetError: naming the first contradiction.
     """
+    for key, text in _contradictions(target):
+        place = _origin(tuple(key.split(".")), where, origins)
+        raise TargetError(f"wrong value of '{key}' in {place}: {text}")
 
-    def wrong(key: str, text: str) -> TargetError:
-        return TargetError(
-            f"wrong value of '{key}' in {_origin(tuple(key.split('.')), where, origins)}: {text}"
-        )
 
+def _contradictions(target: model.Target) -> Iterable[tuple[str, str]]:
+    """Yield the key and what is wrong with it."""
+    words = [("name", target.name), ("triple", target.triple), ("cpu", target.cpu)]
+    for key, word in [*words, *(("features", word) for word in target.features)]:
+        if not _WORD.fullmatch(word):
+            yield key, f"expected letters, digits and '._+-', got {_shown(word)}"
     if target.arch not in ARCHITECTURES:
-        raise wrong(
-            "triple", f"expected one that begins with {', '.join(ARCHITECTURES)}, got '{target.triple}'"
-        )
+        yield "triple", f"expected one that begins with {', '.join(ARCHITECTURES)}, got '{target.triple}'"
     if target.vector.bits & (target.vector.bits - 1):
-        raise wrong("vector.bits", f"expected a power of two, got {target.vector.bits}")
+        yield "vector.bits", f"expected a power of two, got {target.vector.bits}"
     gpu = target.accelerator
     if (gpu is None) != (target.kind == "cpu"):
         needs = "an 'accelerator'" if gpu is None else "no 'accelerator'"
-        raise wrong("kind", f"a target of kind '{target.kind}' has {needs}")
-    if gpu is not None and target.kind == "cuda" and not gpu.arch.startswith("sm_"):
-        raise wrong("accelerator.arch", f"expected an architecture such as 'sm_87', got '{gpu.arch}'")
+        yield "kind", f"a target of kind '{target.kind}' has {needs}"
+    if gpu is not None and target.kind == "cuda" and not re.fullmatch(r"sm_\d{2,3}[af]?", gpu.arch):
+        yield "accelerator.arch", f"expected an architecture such as 'sm_87', got '{gpu.arch}'"
     for key in target.sources:
-        fields = key.split(".")
-        known = _keys_at(tuple(fields[:-1]))
-        if fields[-1] not in known:
-            raise wrong("sources", f"no field is called '{key}'{did_you_mean(fields[-1], known)}")
+        *parents, last = key.split(".")
+        known = _keys_at(tuple(parents))
+        if last not in known:
+            yield "sources", f"no field is called '{key}'{did_you_mean(last, known)}"

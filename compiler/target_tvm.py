@@ -7,7 +7,7 @@ from typing import Any
 
 from compiler.support.errors import TargetError, did_you_mean
 from compiler.target import Accelerator, Target
-from compiler.target_isa import vocabulary
+from compiler.target_isa import arch_of, vocabulary
 
 
 @functools.lru_cache(maxsize=64)
@@ -33,11 +33,11 @@ def llvm_features(triple: str, cpu: str, attributes: tuple[str, ...] = ()) -> fr
     """
     from tvm.target import codegen
 
-    probe = _probe(triple, cpu, attributes)
+    # Asked first: LLVM writes a complaint of its own when it is given a CPU that it does not know.
     if not codegen.llvm_is_valid_cpu(cpu, triple):
         near = did_you_mean(cpu, map(str, codegen.llvm_get_cpu_archlist(_probe(triple, "", ()))))
         raise TargetError(f"expected a CPU that LLVM knows for '{triple}', got '{cpu}'{near}")
-    return frozenset(map(str, codegen.llvm_get_cpu_features(probe)))
+    return frozenset(map(str, codegen.llvm_get_cpu_features(_probe(triple, cpu, attributes))))
 
 
 def _probe(triple: str, cpu: str, attributes: tuple[str, ...]) -> Any:
@@ -77,19 +77,43 @@ def _attributes(target: Target) -> tuple[str, ...]:
     LLVM's model of a CPU can have more than the device (a virtual machine hides features, a vendor
     leaves out options of a core); such code would die there of an illegal instruction.
     """
-    listed = set(target.features)
-    known = llvm_features(target.triple, target.cpu)
-    off = sorted((known & vocabulary(target.arch)) - listed)
-    on = sorted(listed - known)
-    attributes = tuple(f"-{name}" for name in off) + tuple(f"+{name}" for name in on)
-    unknown = [name for name in on if name not in vocabulary(target.arch)]
+    listed, words = frozenset(target.features), vocabulary(target.arch)
+    attributes = _switches(target.triple, target.cpu, listed)
+    unknown = [word[1:] for word in attributes if word[0] == "+" and word[1:] not in words]
     if unknown and (lost := sorted(set(unknown) - _all_features(target.triple))):
-        near = did_you_mean(lost[0], vocabulary(target.arch))
         raise TargetError(
             f"target '{target.name}': expected features that LLVM knows for '{target.triple}', "
-            f"got '{lost[0]}'{near}"
+            f"got '{lost[0]}'{did_you_mean(lost[0], words)}"
         )
+    if attributes:
+        used = llvm_features(target.triple, target.cpu, attributes)
+        lost, implied = sorted(listed - used), sorted((used & words) - listed)
+        if lost or implied:
+            what = (
+                f"{', '.join(lost)} cannot be without others"
+                if lost
+                else f"others imply {', '.join(implied)}"
+            )
+            raise TargetError(
+                f"target '{target.name}': expected a complete list of features; {what}: list them too"
+            )
     return attributes
+
+
+def settle(triple: str, cpu: str, features: frozenset[str]) -> frozenset[str]:
+    """Return `features` as LLVM can use them: with all that they imply, without those that lack their base.
+
+    Raises:
+        TargetError: LLVM knows no such triple or CPU.
+    """
+    return llvm_features(triple, cpu, _switches(triple, cpu, features)) & vocabulary(arch_of(triple))
+
+
+def _switches(triple: str, cpu: str, features: frozenset[str]) -> tuple[str, ...]:
+    """Return what turns LLVM's `cpu` into one with `features`: ``-name`` first, then ``+name``."""
+    known = llvm_features(triple, cpu)
+    off = sorted((known & vocabulary(arch_of(triple))) - features)
+    return tuple(f"-{name}" for name in off) + tuple(f"+{name}" for name in sorted(features - known))
 
 
 @functools.lru_cache(maxsize=8)

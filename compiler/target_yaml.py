@@ -24,7 +24,9 @@ KeyPath = tuple[str | int, ...]
 """Where a value stands: keys of mappings and indices of lists, from the top."""
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
+_ALLOWED = {
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")
+}
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
@@ -94,7 +96,10 @@ def _kind(node: yaml.Node | None) -> str:
 
 def _value(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: Path) -> Any:
     """Return the plain value of `node`, which stands at `at`; fill `lines`."""
-    lines.setdefault(at, node.start_mark.line + 1)
+    line = node.start_mark.line + 1
+    lines.setdefault(at, line)
+    if node.tag not in _ALLOWED:
+        raise TargetError(f"'{path}' line {line}: the tag '{node.tag}' is not allowed in a descriptor")
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*at, index), lines, path) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
@@ -121,8 +126,6 @@ def _scalar(node: yaml.Node, path: Path) -> Any:
     line = node.start_mark.line + 1
     if node.tag == "tag:yaml.org,2002:timestamp":
         return node.value
-    if node.tag not in _PLAIN:
-        raise TargetError(f"'{path}' line {line}: the tag '{node.tag}' is not allowed in a descriptor")
     try:
         value = yaml.constructor.SafeConstructor().construct_object(node)
     except (ValueError, TypeError, yaml.YAMLError, KeyError, OverflowError, IndexError) as error:
