@@ -52,7 +52,7 @@ def bind(module: Any, arguments: Arguments) -> Arguments:
     Raises:
         UsageError: forward cannot be called so: a name it lacks, or an input that is missing.
     """
-    signature = inspect.signature(module.forward)
+    signature = forward_signature(module)
     known = list(signature.parameters)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for name in arguments.kwargs:
@@ -72,12 +72,30 @@ def bind(module: Any, arguments: Arguments) -> Arguments:
     return Arguments(arguments.args, {name: arguments.kwargs[name] for name in names})
 
 
+def forward_signature(module: Any) -> inspect.Signature:
+    """Return the signature of ``module.forward``; TorchScript keeps it as a schema."""
+    import torch
+
+    if not isinstance(module, torch.jit.ScriptModule):
+        return inspect.signature(module.forward)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    arguments = module.forward.schema.arguments[1:]
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                a.name, kind, default=a.default_value if a.has_default_value() else inspect.Parameter.empty
+            )
+            for a in arguments
+        ]
+    )
+
+
 def from_texts(module: Any, inputs: Sequence[InputText]) -> Arguments:
     """Make arguments from inputs described as text.
 
     Where forward takes only ``*args``, the names cannot be its parameters and the order counts.
     """
-    parameters = inspect.signature(module.forward).parameters.values()
+    parameters = forward_signature(module).parameters.values()
     made = make_example(inputs)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not named and any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -131,7 +149,7 @@ def find_varying(module: Any, arguments: Arguments, dynamic: Mapping[str, Any]) 
 
 def bound_arguments(module: Any, arguments: Arguments) -> dict[str, Any]:
     """Return the arguments by the name of forward's parameters, in the order of the call."""
-    bound = inspect.signature(module.forward).bind(*arguments.args, **arguments.kwargs).arguments
+    bound = forward_signature(module).bind(*arguments.args, **arguments.kwargs).arguments
     positional = {name: value for name, value in bound.items() if name not in arguments.kwargs}
     return {**positional, **{name: bound[name] for name in bound if name not in positional}}
 
@@ -176,7 +194,8 @@ def _named_axis(value: Any, where: str) -> Axis:
         unbounded = not isinstance(value.max, int) or value.max >= 2**62
         return Axis(1, value.__name__, max(1, int(value.min)), None if unbounded else int(value.max))
     raise UsageError(
-        f"expected a name, (name, least, greatest) or torch.export.Dim for a dimension of '{where}', got {value!r}"
+        f"expected a name, (name, least, greatest) or torch.export.Dim for a dimension of '{where}', "
+        f"got {value!r}"
     )
 
 

@@ -82,7 +82,8 @@ def _assigned(seen: list[warnings.WarningMessage]) -> tuple[str, ...]:
         match = _ASSIGNED.search(str(warning.message))
         if match:
             names += [name.strip().removeprefix("self.") for name in match["names"].split(",")]
-    return tuple(names)
+    # Recurrent layers of torch itself keep a private list of their weights.
+    return tuple(name for name in names if "._flat_weights" not in f".{name}")
 
 
 def _explain(module: Any, arguments: Arguments, error: Exception) -> ModelError:
@@ -93,7 +94,8 @@ def _explain(module: Any, arguments: Arguments, error: Exception) -> ModelError:
     except Exception as own:
         where = source_of_error(own)
         return ModelError(
-            f"{name}.forward itself fails on inputs {describe(arguments)}: {type(own).__name__}: {_first(own)}"
+            f"{name}.forward itself fails on inputs {describe(arguments)}: "
+            f"{type(own).__name__}: {_first(own)}"
             f"{f' at {where}' if where else ''}; mend the model, or give example inputs that it takes"
         )
     where = _place(error)
@@ -101,8 +103,9 @@ def _explain(module: Any, arguments: Arguments, error: Exception) -> ModelError:
     text = str(error)
     if type(error).__name__ == _GUARD or "data-dependent" in text:
         return ModelError(
-            f"{name} decides on the values of a tensor{at} ({_code(text)}): a compiled graph has no such branch or "
-            "size; use torch.where or torch.cond, or make the value a Python constant"
+            f"{name} decides on the values of a tensor{at} ({_code(text)}): "
+            "a compiled graph has no such branch or size; use torch.where or torch.cond, "
+            "or make the value a Python constant"
         )
     if "Constraints violated" in text or "onstraint" in text.split("\n", 1)[0]:
         return ModelError(f"a dimension of {name} cannot vary as asked: {_constraints(text)}")
@@ -130,7 +133,7 @@ def _code(text: str) -> str:
 def _constraints(text: str) -> str:
     """Keep torch's reasons and suggested fixes, without its advice about logs."""
     kept = [line.strip(" -") for line in text.splitlines() if line.strip()]
-    reasons = [line.split("If you're using")[0].strip() for line in kept if line.startswith("You marked")]
+    reasons = [line.split("If you're using")[0].strip(" .") for line in kept if line.startswith("You marked")]
     fixes = [line for line in kept if re.fullmatch(r"\w+ = .+", line)]
     reasons += [line for line in kept if line.startswith("Not all values")]
     advice = f"; what the model allows: {', '.join(fixes)}" if fixes else ""

@@ -68,7 +68,7 @@ def _parse(text: str) -> InputText:
     dtype = match["dtype"] or "float32"
     if dtype not in DTYPES:
         raise UsageError(
-            f"expected a dtype such as float32 or int64 in '{text}', got '{dtype}'{did_you_mean(dtype, DTYPES)}"
+            f"expected a dtype such as float32 in '{text}', got '{dtype}'{did_you_mean(dtype, DTYPES)}"
         )
     shape = match["shape"]
     axes = () if shape == "scalar" else tuple(_axis(part, text) for part in shape.split("x"))

@@ -42,8 +42,10 @@ class Interface:
     tree: Any
 
 
-def read_interface(program: Any, varying: Varying | None, explicit_state: bool) -> Interface:
-    """Read the interface of a decomposed ExportedProgram.
+def read_interface(
+    program: Any, varying: Varying | None, explicit_state: bool, names: Sequence[str] = ()
+) -> Interface:
+    """Read the interface of a decomposed ExportedProgram; `names` are the inputs' where torch lost them.
 
     Raises:
         ModelError: the model keeps state and `explicit_state` is false, or an input or output is neither
@@ -59,7 +61,7 @@ def read_interface(program: Any, varying: Varying | None, explicit_state: bool) 
         value = _value_of(program, spec)
         if spec.kind is torch.export.graph_signature.InputKind.USER_INPUT:
             if isinstance(node.meta.get("val"), torch.Tensor):
-                inputs.append(Slot(node.name, node))
+                inputs.append(Slot(names[len(inputs)] if names else node.name, node))
             else:
                 fixed.append((node.name, value))
         elif spec.target in mutated:
@@ -160,7 +162,7 @@ def _name_symbols(program: Any, varying: Varying | None, inputs: Sequence[Slot])
     names: dict[str, str] = {}
     if varying is not None:
         specs = program.graph_signature.user_inputs
-        by_name = {slot.name: slot.node for slot in inputs}
+        by_name = {slot.node.name: slot.node for slot in inputs}
         for input_name, axes in zip(specs, varying.leaves, strict=True):
             for position, axis in axes.items():
                 size = by_name[input_name].meta["val"].shape[position]
@@ -207,7 +209,7 @@ def _spec(slot: Slot, interface: Interface) -> TensorSpec:
 def _dim(size: Any, names: Mapping[str, str]) -> Dim:
     if not isinstance(size, torch.SymInt):
         return int(size)
-    import sympy
+    import sympy  # type: ignore[import-untyped]
 
     expr = size.node.expr
     renamed = expr.xreplace(

@@ -14,7 +14,9 @@ from compiler.frontend.arguments import (
     Varying,
     accept_examples,
     bind,
+    bound_arguments,
     find_varying,
+    forward_signature,
     from_texts,
     varying_of_texts,
 )
@@ -108,7 +110,8 @@ def _dispatch(source: Any, request: _Request) -> Model:
             f"expected a model, got the class {source.__name__}; make an instance: {source.__name__}(...)"
         )
     raise UsageError(
-        f"expected an nn.Module, an ExportedProgram, a file or 'package.module:factory', got {type(source).__name__}"
+        "expected an nn.Module, an ExportedProgram, a file or 'package.module:factory', "
+        f"got {type(source).__name__}"
     )
 
 
@@ -195,17 +198,15 @@ def _by_position(inputs: Sequence[InputText], dynamic: Mapping[str, Any]) -> dic
 
 
 def _no_examples(module: Any, origin: str) -> UsageError:
-    import inspect
-
     names = [
         p.name
-        for p in inspect.signature(module.forward).parameters.values()
+        for p in forward_signature(module).parameters.values()
         if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ] or ["x"]
     example = " ".join(f"--input {name}=1x3x224x224:float32" for name in names)
     return UsageError(
-        f"no example inputs for {origin}: {type(module).__name__}.forward takes {', '.join(names)}, and their "
-        f"shapes and dtypes are not known; give them, for example {example} "
+        f"no example inputs for {origin}: {type(module).__name__}.forward takes {', '.join(names)}, "
+        f"and their shapes and dtypes are not known; give them, for example {example} "
         "(Python: example_inputs=...), or let the factory return (module, example inputs)"
     )
 
@@ -249,7 +250,10 @@ def _load_program(program: Any, request: _Request, origin: str) -> Model:
 
 def _load_torchscript(module: Any, request: _Request, origin: str) -> Model:
     arguments, _ = _arguments(module, request, origin)
+    if request.dynamic or any(axis.name for each in request.inputs for axis in each.axes):
+        raise UsageError(f"{origin}: TorchScript is converted with fixed shapes; give numbers only")
     program = export_torchscript(module, arguments, origin)
+    names = list(bound_arguments(module, arguments))
     return import_program(
         program,
         origin=origin,
@@ -257,5 +261,6 @@ def _load_torchscript(module: Any, request: _Request, origin: str) -> Model:
         examples=arguments,
         explicit_state=request.explicit_state,
         converters=request.converters,
-        ranges=_ranges(request.inputs, _tensor_names(program)),
+        ranges=_ranges(request.inputs, names),
+        input_names=names if len(names) == len(program.graph_signature.user_inputs) else (),
     )

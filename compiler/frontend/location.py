@@ -14,7 +14,8 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<functio
 @dataclass(frozen=True)
 class Location:
     """A place in a model: `module` is the path of the nn.Module (``layer1.0.conv1``, empty for the model
-    itself), `kind` its class, `source` the user's own ``file:line`` (empty where torch kept none)."""
+    itself), `kind` its class, `source` the user's own ``file:line`` (empty where torch kept none).
+    """
 
     module: str
     kind: str

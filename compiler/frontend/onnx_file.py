@@ -1,4 +1,4 @@
-"""Reading ``.onnx`` files through TVM's ONNX importer, with ONNX Runtime (or onnx's own evaluator) as reference."""
+"""Reading ``.onnx`` files through TVM's ONNX importer; ONNX Runtime or onnx itself is the reference."""
 
 from __future__ import annotations
 

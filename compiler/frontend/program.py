@@ -36,11 +36,13 @@ def import_program(
     converters: Mapping[str, Converter] | None = None,
     notes: Sequence[str] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    input_names: Sequence[str] = (),
 ) -> Model:
     """Import an ExportedProgram.
 
     `module` is what the program was exported from (the reference of the check; without it the program
-    itself is), `examples` the user's example inputs, `varying` the names of symbolic dimensions.
+    itself is), `examples` the user's example inputs, `varying` the names of symbolic dimensions;
+    `input_names` replace those of the program.
 
     Raises:
         ModelError: state, unsupported operators, or outputs that are no tensors; everything that cannot
@@ -50,7 +52,7 @@ def import_program(
     half = is_half(decomposed)
     if half:
         widen_graph(decomposed)
-    interface = read_interface(decomposed, varying, explicit_state)
+    interface = read_interface(decomposed, varying, explicit_state, input_names)
     table = {**CONVERTERS, **(converters or {})}
     troubles = find_unsupported(list(decomposed.graph.nodes), {*table, *_CHECKS}, REFUSED)
     if troubles:

@@ -23,10 +23,53 @@ from compiler.support.errors import ModelError
 
 _PICKLED = ("opaque_obj", "custom_obj")
 _NAMES = frozenset(
-    "Symbol Integer Float Rational Mul Add Pow Mod Max Min FloorDiv CleanDiv CeilDiv PythonMod ModularIndexing "
-    "Where TruncToInt CeilToInt FloorToInt IntTrueDiv FloatTrueDiv PowByNatural FloatPow Eq Ne Gt Ge Lt Le "
-    "Equality Unequality StrictGreaterThan GreaterThan StrictLessThan LessThan And Or Not Identity ToFloat "
-    "RoundToInt Half One Zero NegativeOne".split()
+    (
+        "Symbol",
+        "Integer",
+        "Float",
+        "Rational",
+        "Mul",
+        "Add",
+        "Pow",
+        "Mod",
+        "Max",
+        "Min",
+        "FloorDiv",
+        "CleanDiv",
+        "CeilDiv",
+        "PythonMod",
+        "ModularIndexing",
+        "Where",
+        "TruncToInt",
+        "CeilToInt",
+        "FloorToInt",
+        "IntTrueDiv",
+        "FloatTrueDiv",
+        "PowByNatural",
+        "FloatPow",
+        "Eq",
+        "Ne",
+        "Gt",
+        "Ge",
+        "Lt",
+        "Le",
+        "Equality",
+        "Unequality",
+        "StrictGreaterThan",
+        "GreaterThan",
+        "StrictLessThan",
+        "LessThan",
+        "And",
+        "Or",
+        "Not",
+        "Identity",
+        "ToFloat",
+        "RoundToInt",
+        "Half",
+        "One",
+        "Zero",
+        "NegativeOne",
+    )
 )
 _NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?")
 _ARITHMETIC = (
@@ -57,10 +100,24 @@ def read_program(path: Path) -> Any:
     try:
         with _weights_only(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.load(str(path))
+            program = torch.export.load(str(path))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"cannot read '{path}' as a .pt2 file of torch.export.save: {reason}") from error
+    _forget_derived_sizes(program)
+    return program
+
+
+def _forget_derived_sizes(program: Any) -> None:
+    """Drop ranges of sizes such as ``2*h`` that torch wrongly restores as symbols; decomposing would fail."""
+    import sympy  # type: ignore[import-untyped]
+
+    for node in program.graph.nodes:
+        mode = getattr(node.meta.get("val"), "fake_mode", None)
+        if mode is not None and mode.shape_env is not None:
+            ranges = mode.shape_env.var_to_range
+            for size in [size for size in ranges if not isinstance(size, sympy.Symbol)]:
+                del ranges[size]
 
 
 def _examine(path: Path) -> None:

@@ -54,8 +54,8 @@ def _refuse_pickle(path: Path) -> None:
         held = torch.load(str(path), map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(
-            f"'{path}' holds a pickled Python object (torch.save of a whole module?), and reading it could run any "
-            f"code; {_FACTORY}, or save the model with torch.export.save to a .pt2 file"
+            f"'{path}' holds a pickled Python object (torch.save of a whole module?), and reading it could "
+            f"run any code; {_FACTORY}, or save the model with torch.export.save to a .pt2 file"
         ) from error
     count = f"{len(held)} tensors" if isinstance(held, dict) else type(held).__name__
     raise ModelError(f"'{path}' holds weights only ({count}), no model; {_FACTORY}")

@@ -46,6 +46,7 @@ class Importer(ExportedProgramImporter):  # type: ignore[misc]
         self.converters = converters
         self.troubles: list[Trouble] = []
         self.block_builder = relax.BlockBuilder()
+        self.sizes: dict[str, Any] = {}
 
     def convert(self, node: Any) -> None:
         """Convert one node into `env`.
@@ -115,6 +116,7 @@ def translate(
                 importer.env[node] = sizes.refined(builder, node, parameters[node])
             elif node.users:
                 importer.env[node] = constant(value) if isinstance(value, torch.Tensor) else value
+        importer.sizes = sizes.known
         for node in nodes:
             importer.convert(node)
         result = builder.emit_output(relax.Tuple([_returned(importer, node) for node in returned]))
@@ -139,6 +141,7 @@ class _Sizes:
         self.ranges = {str(symbol): interval for symbol, interval in program.range_constraints.items()}
         self.known = {symbol: tirx.Var(symbol, "int64") for symbol in self.names}
         self.solved: dict[str, Any] = {}
+        self.wholes: dict[str, str] = {}
         plain = [
             size
             for slot in interface.inputs
@@ -151,7 +154,7 @@ class _Sizes:
         """Make the parameter of an input.
 
         A size such as ``8*h`` where no input has the dimension ``h`` itself becomes a variable of its own,
-        from which `refined` computes ``h``.
+        and every other size is computed from that: ``h`` is ``extent // 8``.
         """
         val = slot.node.meta["val"]
         shape = [self._extent(size, slot, position) for position, size in enumerate(val.shape)]
@@ -166,21 +169,17 @@ class _Sizes:
             return to_tir(expr, self.known)
         factor, offset, symbol = _linear(expr, slot.name)
         whole = tirx.Var(f"{slot.name}_extent{position}", "int64")
-        self.solved.setdefault(symbol, tirx.floordiv(whole - offset, tirx.IntImm("int64", factor)))
+        self.wholes[str(expr)] = whole.name
+        if symbol not in self.solved:
+            self.solved[symbol] = tirx.floordiv(whole - offset, tirx.IntImm("int64", factor))
+            self.known[symbol] = self.solved[symbol]
         return whole
 
     def refined(self, builder: Any, node: Any, parameter: Any) -> Any:
-        """Define the sizes that only multiples of are given, and check the parameter against them."""
-        symbols = {str(s) for size in node.meta["val"].shape for s in _free_symbols(size)}
-        pending = [symbol for symbol in sorted(symbols) if symbol in self.solved]
-        if not pending:
-            return parameter
-        for symbol in pending:
-            if symbol not in self.defined:
-                value = relax.ShapeExpr([self.solved[symbol]])
-                builder.match_cast(value, relax.ShapeType([self.known[symbol]]))
-                self.defined.add(symbol)
+        """Give the parameter its size as a multiple, which also checks at run time that it is one."""
         val = node.meta["val"]
+        if not any(str(symbol) in self.solved for size in val.shape for symbol in _free_symbols(size)):
+            return parameter
         shape = [
             to_tir(s.node.expr, self.known) if isinstance(s, torch.SymInt) else int(s) for s in val.shape
         ]
@@ -189,9 +188,9 @@ class _Sizes:
     def bounds(self) -> dict[str, Any]:
         """Return the function attributes that bound the symbolic sizes, by their public names."""
         lower, upper = {}, {}
-        for symbol, name in self.names.items():
+        for symbol, name in [*self.names.items(), *self.wholes.items()]:
             interval = self.ranges.get(symbol)
-            if interval is None:
+            if interval is None or symbol in self.solved:
                 continue
             lower[name] = max(1, int(interval.lower))
             if "oo" not in str(interval.upper) and int(interval.upper) < 2**62:

@@ -12,14 +12,6 @@ from compiler.support.errors import ModelError
 _PLACES = 3
 """How many places of one operator are shown."""
 
-# Batch norm on the statistics of the batch: TVM's importer takes it with constants of its own.
-_TRAINING = {
-    "batch_norm.default": "it was left whole by the decomposition",
-    "native_batch_norm.default": "it normalizes with the statistics of the batch",
-    "_native_batch_norm_legit.default": "it normalizes with the statistics of the batch",
-    "_native_batch_norm_legit_functional.default": "it normalizes with the statistics of the batch",
-}
-
 
 @dataclass(frozen=True)
 class Trouble:
@@ -48,8 +40,11 @@ def find_unsupported(
 def _reason(name: str, refused: Mapping[str, str]) -> str:
     if name in refused:
         return refused[name]
-    if name in _TRAINING:
-        return f"{_TRAINING[name]}; export the model in eval() mode with running statistics"
+    if "batch_norm" in name:
+        return (
+            "it is a batch norm on the statistics of the batch (training mode); "
+            "export the model in eval() mode with running statistics, or use a GroupNorm"
+        )
     return (
         "Kiln has no converter for it; write it with other torch operators, leave it out of the model, "
         "or pass converters={'" + name + "': function(node, importer)}"
