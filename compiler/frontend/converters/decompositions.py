@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from compiler.frontend.converters.rewrites import OWN
+from compiler.frontend.converters.rewrites import OWN, library_rewrites
 
 aten = torch.ops.aten
 
@@ -44,4 +44,5 @@ def decomposition_table() -> dict[Any, Callable[..., Any]]:
     for op in KEPT_WHOLE:
         table.pop(op, None)
     table.update(OWN)
+    table.update(library_rewrites())
     return table

@@ -120,10 +120,12 @@ def _arg_extreme(call: Call, x: relax.Expr, largest: bool, dim: int | None, keep
 
 def _arg(call: Call, x: relax.Expr, largest: bool, dim: int | None, keepdim: bool) -> relax.Expr:
     op, shape = (R.argmax if largest else R.argmin), shape_of(x)
+    # Where all elements are infinite TVM's search finds none better than its start and gives -1.
+    first = scalar(0, "int64")
     if dim is not None:
-        return call.emit(op(x, dim % len(shape), keepdim))
+        return call.emit(R.maximum(op(x, dim % len(shape), keepdim), first))
     flat = reshape(call, x, [count(x, list(range(len(shape))))])
-    index = call.emit(op(flat, 0, False))
+    index = call.emit(R.maximum(op(flat, 0, False), first))
     return reshape(call, index, [1] * len(shape)) if keepdim else index
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx
-from tvm import relax, tirx
+from tvm import relax, sym, tirx
 
 from compiler.frontend.converters.symbols import Dim, dim_of
 from compiler.support.errors import ModelError
@@ -115,7 +115,7 @@ class Call:
 
 def array(values: Any, dtype: str | None = None) -> relax.Expr:
     """Make a constant of a numpy array, by default in the array's own type (``relax.const`` narrows int64)."""
-    numbers = np.ascontiguousarray(values, dtype=dtype)
+    numbers = np.array(values, dtype=dtype, order="C")
     return relax.const(numbers, str(numbers.dtype))
 
 
@@ -169,11 +169,40 @@ def resolve(value: Any, importer: Any) -> Any:
 def _checked(raw: Raw) -> Raw:
     @wraps(raw)
     def convert(node: fx.Node, importer: Any) -> Any:
-        result = raw(node, importer)
+        result = pin(raw(node, importer), node.meta.get("val"), importer)
         _compare(result, node.meta.get("val"), node)
         return result
 
     return convert
+
+
+def pin(result: Any, expected: Any, importer: Any) -> Any:
+    """Give `result` the symbolic sizes PyTorch recorded where Relax could not infer or prove them.
+
+    A broadcast of ``[1, min(S, 64)]`` with ``[N, S]`` has no shape in Relax, which does not know that S is
+    at most 64; a match_cast states it, and checks it at run time.
+    """
+    if isinstance(expected, (tuple, list)) and isinstance(result, (tuple, list)):
+        return [pin(one, want, importer) for one, want in zip(result, expected, strict=True)]
+    if not isinstance(expected, torch.Tensor) or not isinstance(getattr(result, "ty", None), relax.TensorType):
+        return result
+    known = result.ty.shape
+    if known is not None and not any(isinstance(size, torch.SymInt) for size in expected.shape):
+        return result
+    wanted = [dim_of(size, importer) for size in expected.shape]
+    if known is not None and (len(known.values) != len(wanted) or _proven(known.values, wanted)):
+        return result
+    return importer.block_builder.match_cast(result, relax.TensorType(wanted, dtype_of(result)))
+
+
+def _proven(known: Sequence[Any], wanted: Sequence[Dim]) -> bool:
+    """Whether the symbolic sizes of `known` are provably `wanted`; fixed ones are compared elsewhere."""
+    analyzer = sym.Analyzer()
+    return all(
+        analyzer.can_prove_equal(got, want)
+        for got, want in zip(known, wanted, strict=True)
+        if not isinstance(got, tirx.IntImm) or not isinstance(want, int)
+    )
 
 
 def _compare(result: Any, expected: Any, node: fx.Node) -> None:

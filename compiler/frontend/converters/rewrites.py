@@ -176,3 +176,34 @@ OWN: dict[Any, Callable[..., Any]] = {
     aten.fake_quantize_per_tensor_affine_cachemask.default: fake_quantize_tensor,
     aten.fake_quantize_per_channel_affine_cachemask.default: fake_quantize_channel,
 }
+
+
+def choose_qparams(x: Tensor, quant_min: int, quant_max: int, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Scale (float64) and zero point (int64) of one element each that cover the values and zero."""
+    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+    scale = ((high - low) / float(quant_max - quant_min)).clamp(min=eps)
+    zero = quant_min - torch.round(low / scale).to(torch.int32)
+    return _one_element(scale, zero.clamp(quant_min, quant_max))
+
+
+def choose_qparams_symmetric(
+    x: Tensor, quant_min: int, quant_max: int, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Scale and zero point of one element each for a range symmetric about zero."""
+    largest = torch.maximum(-x.amin().clamp(max=0), x.amax().clamp(min=0))
+    scale = (largest / (float(quant_max - quant_min) / 2)).clamp(min=eps)
+    return _one_element(scale, torch.full_like(scale, 128 if dtype == torch.uint8 else 0))
+
+
+def _one_element(scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:
+    return scale.to(torch.float64).reshape(1), zero.to(torch.int64).reshape(1)
+
+
+def library_rewrites() -> dict[Any, Callable[..., Any]]:
+    """Rewrites of operators that exist only once another library has registered them."""
+    table: dict[Any, Callable[..., Any]] = {}
+    quantized = torch.ops.quantized_decomposed
+    if hasattr(quantized, "choose_qparams"):
+        table[quantized.choose_qparams.tensor] = choose_qparams
+        table[quantized.choose_qparams_symmetric.tensor] = choose_qparams_symmetric
+    return table
