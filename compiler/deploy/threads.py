@@ -11,7 +11,7 @@ import os
 import threading
 import warnings
 
-from compiler.support.errors import UsageError
+from compiler.support.errors import KilnWarning, UsageError
 
 _SHARE_ALL_CPUS = -3
 """TVM's affinity mode that pins no thread to a core."""
@@ -59,7 +59,7 @@ def use_threads(count: int) -> None:
         warnings.warn(
             f"expected {count} threads, got {got}: TVM ran in this thread before Kiln and made a smaller "
             f"pool; set TVM_NUM_THREADS={count} or call compiler.load first",
-            RuntimeWarning,
+            KilnWarning,
             stacklevel=3,
         )
     _mine.count = count

@@ -10,6 +10,8 @@
     ├── InputError           data of the wrong name, shape or dtype
     └── InternalError        a defect of Kiln's own; exit code 1
 
+`KilnWarning` is what works, but not as well as it could.
+
 A message says what was expected, what was got, where, and what to do. ``str(error)`` is what the
 command line prints; it may span lines only where a list is the answer (unsupported operators).
 """
@@ -58,6 +60,10 @@ class InternalError(KilnError):
     """A defect of Kiln's own."""
 
     exit_code = 1
+
+
+class KilnWarning(UserWarning):
+    """Something that works, but not as well as it could; the text says what to do."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,0 +1,129 @@
+"""Progress on stderr, and silence for what libraries say besides."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from compiler.support.errors import KilnWarning
+from compiler.support.progress import note
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+_WIDTH = 10
+
+
+class Console:
+    """Shows each stage with its time: live in a terminal, one plain line a stage elsewhere.
+
+    A stage inside another is indented. Used as a context manager, which takes the live line away.
+    """
+
+    def __init__(self, stream: TextIO, live: bool = True) -> None:
+        """Write to `stream`; `live` allows a moving line if it is a terminal."""
+        self._stream = stream
+        self._live = live and stream.isatty()
+        self._stages: list[str] = []
+        self._status: Status | None = None
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._show(None)
+
+    def begin(self, name: str) -> None:
+        """Show that a stage starts."""
+        self._stages.append(name)
+        self._show(name)
+
+    def note(self, text: str) -> None:
+        """Show a line below the stage."""
+        self._line("  " * (len(self._stages) + 1) + text)
+
+    def end(self, name: str, seconds: float, failed: bool) -> None:
+        """Show how long the stage took."""
+        self._stages.pop()
+        took = "failed" if failed else f"{seconds:6.2f} s"
+        self._show(None)
+        self._line(f"{'  ' * len(self._stages)}{name:<{_WIDTH}} {took}")
+        if self._stages:
+            self._show(self._stages[-1])
+
+    def _line(self, text: str) -> None:
+        # A terminal that went away is no reason to fail.
+        with contextlib.suppress(OSError, ValueError):
+            if self._status is not None:
+                self._status.console.print(text, markup=False, highlight=False)
+            else:
+                print(text, file=self._stream, flush=True)
+
+    def _show(self, name: str | None) -> None:
+        """Show `name` on the live line; None takes the line away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+        if name is None or not self._live:
+            return
+        from rich.console import Console as RichConsole
+
+        self._status = RichConsole(file=self._stream, force_terminal=True).status(f"{name} ...")
+        self._status.start()
+
+
+@contextlib.contextmanager
+def hushed(own_process: bool) -> Iterator[None]:
+    """Keep the warnings and log lines of libraries from the screen; Kiln's own warnings become notes.
+
+    With `own_process` also what compiled code and C++ libraries write to file descriptor 2; a crash is
+    still reported.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", KilnWarning)
+        warnings.showwarning = _as_note
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.WARNING)
+        if own_process:
+            stack.enter_context(_descriptor_2_away())
+        yield
+
+
+def _as_note(message: Warning | str, *rest: Any, **more: Any) -> None:
+    note(f"warning: {message}")
+
+
+@contextlib.contextmanager
+def _descriptor_2_away() -> Iterator[None]:
+    """Give ``sys.stderr`` a descriptor of its own, and send what is written to number 2 nowhere."""
+    try:
+        screen = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+        nowhere = tempfile.TemporaryFile()  # noqa: SIM115  # closed below
+    except OSError:
+        # No stderr, or no place for a file: nothing to hush.
+        yield
+        return
+    before, sys.stderr = sys.stderr, screen
+    before.flush()
+    os.dup2(nowhere.fileno(), 2)
+    faulthandler.enable(screen, all_threads=False)
+    try:
+        yield
+    finally:
+        faulthandler.disable()
+        os.dup2(screen.fileno(), 2)
+        sys.stderr = before
+        screen.close()
+        nowhere.close()
