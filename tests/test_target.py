@@ -8,7 +8,19 @@ import yaml
 
 from compiler.support.errors import TargetError
 from compiler.support.resources import data_folder
-from compiler.target import Target, compatible, load, names, required_features, why_not_here
+from compiler.target import (
+    Accelerator,
+    Board,
+    Caches,
+    Target,
+    Toolchain,
+    Vector,
+    compatible,
+    load,
+    names,
+    required_features,
+    why_not_here,
+)
 from compiler.target_isa import vector_of, vocabulary
 from compiler.target_schema import dump, read
 
@@ -349,3 +361,10 @@ def test_shipped_files_name_no_unknown_emulator():
         for word in data.get("toolchain", {}).get("emulator", [])[:1]:
             assert word.startswith("qemu-")
             assert word.endswith("-static")
+
+
+def test_every_key_is_documented():
+    text = (data_folder("targets").parent / "docs" / "targets.md").read_text()
+    for kind in (Target, Vector, Caches, Accelerator, Toolchain, Board):
+        for key in dataclasses.fields(kind):
+            assert f"`{key.name}`" in text, key.name
