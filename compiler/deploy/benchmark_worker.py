@@ -100,7 +100,8 @@ def _try(session: Session) -> float:
     """Return the median time of a run in milliseconds, after a first one that may still compile."""
     session.run()
     session.run()
-    until, times = time.perf_counter() + TRIAL_SECONDS, []
+    until = time.perf_counter() + TRIAL_SECONDS
+    times: list[float] = []
     while not times or time.perf_counter() < until:
         times += _times(session, 1)
     return float(np.median(times))

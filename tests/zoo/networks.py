@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
@@ -24,10 +24,10 @@ class UNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         top = self.top(x)
-        middle = self.middle(F.max_pool2d(top, 2))
-        bottom = self.bottom(F.avg_pool2d(middle, 2))
+        middle = self.middle(functional.max_pool2d(top, 2))
+        bottom = self.bottom(functional.avg_pool2d(middle, 2))
         middle = self.merge(torch.cat([self.up(bottom), middle], 1))
-        wide = F.interpolate(middle, size=top.shape[2:], mode="bilinear", align_corners=False)
+        wide = functional.interpolate(middle, size=top.shape[2:], mode="bilinear", align_corners=False)
         return self.head(self.last(torch.cat([wide, top], 1)))
 
 
@@ -64,7 +64,8 @@ class Conv1d(nn.Module):
         self.body = nn.Sequential(
             nn.Conv1d(16, 32, 5, padding=2, bias=False), nn.BatchNorm1d(32), nn.ReLU6(),
             nn.Conv1d(32, 32, 3, padding=2, dilation=2, groups=32), nn.BatchNorm1d(32), nn.SiLU(),
-            nn.Conv1d(32, 48, 3, stride=2), nn.PReLU(48), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(48, 6),
+            nn.Conv1d(32, 48, 3, stride=2), nn.PReLU(48), nn.AdaptiveAvgPool1d(1), nn.Flatten(),
+            nn.Linear(48, 6),
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -95,5 +96,7 @@ class Warp(nn.Module):
         self.filter = nn.Conv2d(3, 4, 3, padding=1)
 
     def forward(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        warped = F.grid_sample(x, places.tanh(), mode="bilinear", padding_mode="border", align_corners=False)
+        warped = functional.grid_sample(
+            x, places.tanh(), mode="bilinear", padding_mode="border", align_corners=False
+        )
         return self.filter(warped)

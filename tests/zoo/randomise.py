@@ -1,8 +1,8 @@
 """Gives a network parameters that hide nothing.
 
-Freshly made networks have batch norm with mean 0 and variance 1, biases of 0 and layer scales of 1e-6: an
-importer that drops one of them still gives the right answer. Here all of them count, while activations
-keep a healthy size in any depth.
+Freshly made networks have batch norm with mean 0 and variance 1, biases of 0, layer scales of 1e-6 and
+sometimes a head of zeros: an importer that drops one of them still gives the right answer. Here all of
+them count, while activations keep a healthy size in any depth.
 """
 
 import torch
@@ -32,6 +32,8 @@ def randomise(module: nn.Module, examples: tuple, seed: int = 0) -> nn.Module:
                 parameter.copy_(uniform(parameter, 0.5, 1.0))
             elif "bias" in leaf:
                 parameter.add_(uniform(parameter, -0.1, 0.1))
+            elif parameter.ndim > 1 and not parameter.any():  # heads that start at zero
+                parameter.copy_(uniform(parameter, -1.0, 1.0) / parameter.shape[-1] ** 0.5)
             elif parameter.ndim <= 1:  # weights of normalizations, PReLU slopes
                 parameter.copy_(uniform(parameter, 0.7, 1.3))
         _measure_batch_norms(module, examples, uniform)

@@ -1,0 +1,134 @@
+"""kiln bench: Kiln against its peers in one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from compiler.deploy.benchmark import Report
+
+_AGAINST = "torch,inductor,onnxruntime,openvino,ncnn,mnn"
+
+
+def bench(
+    model: Annotated[
+        str, typer.Argument(help="package.module:factory, or a .pt2, .onnx or TorchScript file.")
+    ],
+    against: Annotated[
+        str, typer.Option(help="Peers, joined by commas. Those not installed are listed, not fatal.")
+    ] = _AGAINST,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", "-i", help="An input where the model declares none: NAME=1x3x224x224:float32."
+        ),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="What all compute in: fp32.")] = "fp32",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of each runtime; all physical cores by default.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the result to this file too.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long each runtime is measured.")] = 5.0,
+    runs: Annotated[
+        int | None, typer.Option(help="How often each runtime runs, in place of --seconds.")
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show why a peer failed, with its traceback.")
+    ] = False,
+) -> None:
+    """Measure Kiln against its peers, interleaved, and compare all outputs with PyTorch.
+
+    For example:
+
+    - `kiln bench torchvision.models:resnet18 --threads 2`
+    - `kiln bench model.onnx --against onnxruntime,openvino --json result.json`
+    """
+    from rich.console import Console
+
+    from compiler.deploy.benchmark import write_json
+    from compiler.support.errors import UsageError
+
+    if json is not None and not json.absolute().parent.is_dir():
+        raise UsageError(f"cannot write '{json}': there is no folder '{json.parent}'")
+    peers = tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
+    report = measure(model, peers, tuple(inputs or ()), precision, threads, seconds, runs)
+    if json is not None:
+        write_json(report, json)
+    console = Console(highlight=False)
+    console.print(table(report))
+    for line in remarks(report):
+        console.print(line, markup=False)
+    if debug:
+        for name, detail in report.details.items():
+            console.print(f"\n{name}:\n{detail}", markup=False)
+
+
+def measure(
+    model: str,
+    peers: tuple[str, ...],
+    inputs: tuple[str, ...] = (),
+    precision: str = "fp32",
+    threads: int | None = None,
+    seconds: float = 5.0,
+    runs: int | None = None,
+) -> Report:
+    """Compile `model` and measure it with `compiler.deploy.benchmark`; see there.
+
+    Raises:
+        KilnError: the model cannot be loaded, compiled or run.
+    """
+    from compiler import driver
+    from compiler.deploy.benchmark import Plan, benchmark
+    from compiler.target_detect import usable_cores
+
+    count = usable_cores() if threads is None else threads
+    plan = Plan(
+        model, peers, inputs, precision, threads=count, seconds=seconds, runs=runs, rounds=min(10, runs or 10)
+    )
+
+    def compile_bundle(source: Path, bundle: Path) -> None:
+        driver.compile(source, output=bundle, threads=count)
+
+    return benchmark(plan, compile_bundle)
+
+
+def table(report: Report) -> Table:
+    """Return the runtimes as a table, fastest first, times in milliseconds."""
+    from rich.table import Table
+
+    from compiler.deploy.peers import KILN, RUNTIMES
+
+    result = Table(title=f"{report.model}, {report.precision}, {report.threads} threads on {report.cpu}")
+    result.add_column("runtime")
+    for heading in ("median ms", "p10 to p90", "min", "runs", "max error", "of range"):
+        result.add_column(heading, justify="right")
+    result.add_column("setting")
+    for name, each in sorted(report.runtimes.items(), key=lambda item: item[1].median_ms):
+        result.add_row(
+            f"{RUNTIMES[name].title} {each.version}" + ("  WRONG" if each.wrong else ""),
+            f"{each.median_ms:.2f}",
+            f"{each.p10_ms:.2f} to {each.p90_ms:.2f}",
+            f"{each.min_ms:.2f}",
+            str(each.runs),
+            f"{each.max_abs_error:.1e}",
+            f"{each.error_over_range:.1e}",
+            each.setting,
+            style="bold" if name == KILN else "red" if each.wrong else "",
+        )
+    return result
+
+
+def remarks(report: Report) -> list[str]:
+    """Return sentences for below the table: the ratio, and who could not take part."""
+    lines = []
+    if report.ratio is not None and report.best_peer is not None:
+        lines.append(f"Kiln takes {report.ratio:.2f} times as long as the best peer, {report.best_peer}.")
+    else:
+        lines.append("No peer took part.")
+    lines += [f"{name} is not in the table: {reason}" for name, reason in report.failed.items()]
+    return lines
