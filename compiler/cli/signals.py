@@ -43,13 +43,26 @@ def stopping_cleanly() -> Iterator[None]:
     watcher = threading.Thread(target=_watch, args=(ears, over), daemon=True)
     before = {number: signal.getsignal(number) for number in _SAYS}
     wakeup = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    heard: list[int] = []
+
+    def raise_once(number: int, frame: FrameType | None) -> None:
+        # A second signal must not interrupt the cleaning up; the watcher sees to it.
+        heard.append(number)
+        if len(heard) == 1:
+            raise Stopped(number)
+
     watcher.start()
     try:
         for number, handler in before.items():
             # What the parent process told us to ignore (nohup) stays ignored.
             if handler is not signal.SIG_IGN:
-                signal.signal(number, _raise)
+                signal.signal(number, raise_once)
         yield
+    except Exception as error:
+        # C++ that calls Python turns `Stopped` into an error of its own.
+        if heard:
+            raise Stopped(heard[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -58,10 +71,6 @@ def stopping_cleanly() -> Iterator[None]:
         mouth.close()
         watcher.join()
         ears.close()
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
 
 
 def _watch(ears: socket.socket, over: threading.Event) -> None:
