@@ -107,7 +107,10 @@ class _BlockLayout(Rewriter):
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([self._unblock(field) for field in expr.fields])
         if isinstance(expr, tvm.ir.Call):
-            arguments = [self._unblock_operands(a) if isinstance(a, relax.Tuple) else self._unblock(a) for a in expr.args]
+            arguments = [
+                self._unblock_operands(a) if isinstance(a, relax.Tuple) else self._unblock(a)
+                for a in expr.args
+            ]
             return relax.Call(expr.op, arguments, expr.attrs, expr.ty_args)
         return self._unblock(expr)
 
@@ -212,7 +215,7 @@ class _BlockLayout(Rewriter):
 
     def _concat(self, call: Any) -> Any | None:
         parts = list(call.args[0].fields)
-        if call.attrs.axis is None or not any(map(self._is_blocked, parts)) or parts[0].ty.ndim != 4:
+        if call.attrs.axis is None or not any(map(self._is_blocked, parts)) or self.old_type.ndim != 4:
             return None
         if int(call.attrs.axis) % 4 != 1:
             return None

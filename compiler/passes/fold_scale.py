@@ -85,7 +85,9 @@ class _FoldScale(Rewriter):
         if is_call(call, "relax.permute_dims"):
             inner = array_of(call.args[0])
             axes = call.attrs.axes
-            return None if inner is None else inner.transpose(None if axes is None else [int(a) for a in axes])
+            return (
+                None if inner is None else inner.transpose(None if axes is None else [int(a) for a in axes])
+            )
         return array_of(call)
 
 

@@ -22,7 +22,10 @@ class _LowerAttention(Rewriter):
     name = "LowerAttention"
 
     def rewrite(self, expr: Any) -> Any:
-        if not is_call(expr, "relax.nn.attention", "relax.nn.attention_bias") or expr.attrs.window_size is not None:
+        if (
+            not is_call(expr, "relax.nn.attention", "relax.nn.attention_bias")
+            or expr.attrs.window_size is not None
+        ):
             return expr
         query, key, value, *bias = expr.args
         depth = int(query.ty.shape[3])

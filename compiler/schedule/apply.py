@@ -8,7 +8,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from compiler.schedule import conv2d, fallback, matmul, rows
+from compiler.schedule import conv2d, fallback, matmul, rows, vector_math
 from compiler.schedule.record import KernelRecord
 from compiler.target import Target
 
@@ -29,6 +29,7 @@ def schedule(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[Kern
         from compiler.schedule.gpu import schedule_gpu
 
         return schedule_gpu(mod, target)
+    vector_math.register()
     records: list[KernelRecord] = []
     scheduled = dict(mod.functions_items())
     for variable, function in mod.functions_items():

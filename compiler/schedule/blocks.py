@@ -136,14 +136,24 @@ def reduces_last_axis(sch: Schedule, block: Any) -> bool:
 def reduce_in_lanes(sch: Schedule, block: Any, lanes: int) -> Any | None:
     """Let the lanes of one vector take turns along the last reduced axis, and combine them at the end.
 
-    Returns the new block that accumulates one vector of partial results, or None if the axis is too short.
+    Returns the new block that accumulates one vector of partial results, to be placed with
+    `place_partial`, or None if no vector divides the axis: TVM's `compute_at` forgets the bound check that
+    a shorter last vector needs.
     """
     inner = sch.get_loops(block)[-1]
     count = extent(sch, inner)
-    if count is None or count < 2 * lanes:
+    if count is None:
         return None
-    _, lane = sch.split(inner, [None, lanes])
-    partial = sch.rfactor(lane, len(sch.get(block).writes[0].region))
-    if count % lanes:
-        sch.annotate(sch.get_loops(partial)[-2], PARTITION, 1)
-    return partial
+    width = max(width for width in range(1, lanes + 1) if count % width == 0)
+    if width == 1 or count == width:
+        return None
+    _, lane = sch.split(inner, [None, width])
+    return sch.rfactor(lane, len(sch.get(block).writes[0].region))
+
+
+def place_partial(sch: Schedule, partial: Any, row: Any) -> None:
+    """Compute the vector of partial results of `reduce_in_lanes` inside the outermost loop `row`."""
+    sch.compute_at(partial, row, preserve_unit_loops=True)
+    _, lane, *inside = sch.get_loops(partial)  # below the row, the factored axis comes first
+    sch.reorder(*inside, lane)
+    sch.vectorize(lane)

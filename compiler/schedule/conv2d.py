@@ -1,10 +1,10 @@
 """Convolutions in the blocked layout.
 
-    parallel over image, block of output channels, row
-      tile of columns:  accumulators = 0
-        reduce over input channels, kernel rows, kernel columns
-          accumulators += broadcast(input) * weights      (columns unrolled, channels one vector)
-        output = epilogue(accumulators)                   (bias, residual, activation)
+parallel over image, block of output channels, row
+  tile of columns:  accumulators = 0
+    reduce over input channels, kernel rows, kernel columns
+      accumulators += broadcast(input) * weights      (columns unrolled, channels one vector)
+    output = epilogue(accumulators)                   (bias, residual, activation)
 """
 
 from __future__ import annotations

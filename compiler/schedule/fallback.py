@@ -18,6 +18,7 @@ from compiler.schedule.blocks import (
     inline_elementwise,
     is_reduction,
     is_spatial,
+    place_partial,
     reduce_in_lanes,
     reduces_last_axis,
     trips,
@@ -81,8 +82,7 @@ def _reduce_rows(sch: Schedule, block: Any, outputs: list[Any], lanes: int, *, s
     if not small:
         sch.parallel(row)
     if partial is not None:
-        sch.compute_at(partial, row, preserve_unit_loops=True)
-        vectorize_last(sch, partial, lanes)
+        place_partial(sch, partial, row)
 
 
 def _reduce_columns(

@@ -1,9 +1,9 @@
 """Matrix products: dense layers over packed panels, and products of two activations.
 
-    parallel over tiles of columns, batch, tiles of rows
-      accumulators = 0
-        reduce over k:  accumulators += broadcast(a[row, k]) * b[k, columns]
-      output = epilogue(accumulators)
+parallel over tiles of columns, batch, tiles of rows
+  accumulators = 0
+    reduce over k:  accumulators += broadcast(a[row, k]) * b[k, columns]
+  output = epilogue(accumulators)
 """
 
 from __future__ import annotations

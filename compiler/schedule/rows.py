@@ -20,6 +20,7 @@ from compiler.schedule.blocks import (
     inline_elementwise,
     is_reduction,
     is_spatial,
+    place_partial,
     reduce_in_lanes,
     reduces_last_axis,
     vector_lanes,
@@ -41,13 +42,18 @@ def apply(sch: Schedule, target: Target) -> bool:
     if not is_spatial(sch, blocks[-1]) or rank == 0 or not all(reduces_last_axis(sch, b) for b in reductions):
         return False
     partials = [reduce_in_lanes(sch, block, vector_lanes(sch, block, target)) for block in reductions]
+    placed_alone = {sch.get(partial).name_hint for partial in partials if partial is not None}
     row = sch.fuse(*sch.get_loops(blocks[-1])[:rank])
     sch.parallel(row)
-    for block in reversed(all_blocks(sch)[:-1]):
+    *inner, output = all_blocks(sch)
+    for block in reversed(inner):
+        if sch.get(block).name_hint in placed_alone:
+            place_partial(sch, block, row)
+            continue
         sch.compute_at(block, row, preserve_unit_loops=True)
-    for block in sch.get_child_blocks(row):
-        if is_spatial(sch, block) or any(p is not None and sch.get(p).same_as(sch.get(block)) for p in partials):
+        if is_spatial(sch, block):
             vectorize_last(sch, block, vector_lanes(sch, block, target))
+    vectorize_last(sch, output, vector_lanes(sch, output, target))
     return True
 
 

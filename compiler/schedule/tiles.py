@@ -26,13 +26,16 @@ class Tile:
 
 
 def legal_tiles(target: Target, max_rows: int, max_vectors: int) -> list[Tile]:
-    """Return the tiles whose accumulators, weights and one broadcast fit the vector registers of `target`."""
+    """Return the tiles that fit the vector registers of `target`: accumulators, weights and broadcasts.
+
+    A broadcast that several vectors use is held in a register, and LLVM loads those of all rows ahead.
+    """
     registers = target.vector.registers
     return [
         Tile(rows, vectors)
         for rows in range(1, max_rows + 1)
         for vectors in range(1, max_vectors + 1)
-        if rows * vectors + vectors + 1 <= registers
+        if rows * vectors + vectors + (rows if vectors > 1 else 1) <= registers
     ]
 
 

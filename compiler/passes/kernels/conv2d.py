@@ -61,7 +61,12 @@ def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
     channels must lie inside one group.
     """
     (sh, sw), (dh, dw) = shape.strides, shape.dilation
-    blocks, kernel_h, kernel_w, lanes = (weight.shape[0], int(weight.shape[2]), int(weight.shape[3]), weight.shape[-1])
+    blocks, kernel_h, kernel_w, lanes = (
+        weight.shape[0],
+        int(weight.shape[2]),
+        int(weight.shape[3]),
+        weight.shape[-1],
+    )
     height, width = _output_size(data, (kernel_h, kernel_w), shape)
     padded = _padded(data, shape)
     blocks_per_group = int(blocks) // shape.groups

@@ -44,9 +44,7 @@ def matmul(a: Any, b: Any) -> Any:
     def operand(tensor: Any, index: tuple[Any, ...], row: Any, column: Any) -> Any:
         own = tensor.shape[:-2]
         leading = index[len(index) - len(own) :]
-        picked = [
-            tirx.const(0, i.dtype) if _is_one(extent) else i for i, extent in zip(leading, own, strict=True)
-        ]
+        picked = [0 if _is_one(extent) else i for i, extent in zip(leading, own, strict=True)]
         return tensor[(*picked, row, column)]
 
     return te.compute(
