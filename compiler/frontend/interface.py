@@ -55,7 +55,11 @@ def read_interface(
     if mutated and not explicit_state:
         raise _stateful(program, mutated)
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    placeholders, inputs, state, initial, fixed = [], [], [], [], []
+    placeholders: list[tuple[Any, Any]] = []
+    inputs: list[Slot] = []
+    state: list[Slot] = []
+    initial: list[Any] = []
+    fixed: list[tuple[str, Any]] = []
     for spec in program.graph_signature.input_specs:
         node = nodes[spec.arg.name]
         value = _value_of(program, spec)

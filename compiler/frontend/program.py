@@ -15,6 +15,7 @@ from tvm import relax
 from compiler.frontend.arguments import Arguments, Varying
 from compiler.frontend.converters import CONVERTERS, REFUSED, decomposition_table
 from compiler.frontend.export import run_module
+from compiler.frontend.index_bounds import index_bounds
 from compiler.frontend.interface import Interface, make_signature, read_interface
 from compiler.frontend.interpret import interpret, to_array
 from compiler.frontend.model import Arrays, Model
@@ -67,7 +68,7 @@ def import_program(
         reference=_reference(program, decomposed, interface, module, half),
         examples=_example_arrays(interface, examples),
         notes=(*notes, *_notes(interface, half)),
-        ranges=dict(ranges or {}),
+        ranges={**index_bounds(interface), **(ranges or {})},
         sizes=_example_sizes(interface),
         program=Imported(decomposed, interface, table),
     )

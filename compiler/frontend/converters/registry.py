@@ -52,7 +52,9 @@ REGISTRY: dict[str, Raw] = {}
 def tvm_dtype(dtype: torch.dtype) -> str:
     """Name TVM's type for a torch dtype; raise `ModelError` for complex and quantized types."""
     if dtype not in _DTYPES:
-        raise ModelError(f"expected a real number, integer or bool tensor, got {dtype}, which Kiln cannot compute")
+        raise ModelError(
+            f"expected a real number, integer or bool tensor, got {dtype}, which Kiln cannot compute"
+        )
     return _DTYPES[dtype]
 
 
@@ -114,7 +116,7 @@ class Call:
 
 
 def array(values: Any, dtype: str | None = None) -> relax.Expr:
-    """Make a constant of a numpy array, by default in the array's own type (``relax.const`` narrows int64)."""
+    """Make a constant of a numpy array, by default of its own type (``relax.const`` narrows int64)."""
     numbers = np.array(values, dtype=dtype, order="C")
     return relax.const(numbers, str(numbers.dtype))
 
@@ -177,22 +179,29 @@ def _checked(raw: Raw) -> Raw:
 
 
 def pin(result: Any, expected: Any, importer: Any) -> Any:
-    """Give `result` the symbolic sizes PyTorch recorded where Relax could not infer or prove them.
+    """Give `result` the symbolic sizes PyTorch recorded where Relax cannot prove them.
 
-    A broadcast of ``[1, min(S, 64)]`` with ``[N, S]`` has no shape in Relax, which does not know that S is
-    at most 64; a match_cast states it, and checks it at run time.
+    A slice of ``[1, min(S, 64)]`` is ``[1, S]`` to PyTorch, which knows that S is at most 64; a reshape (a
+    view at run time, which checks the size) says so, and what follows can be broadcast with ``[N, S]``.
+    Not a match_cast: TVM's memory passes crash on one that follows a call.
     """
     if isinstance(expected, (tuple, list)) and isinstance(result, (tuple, list)):
         return [pin(one, want, importer) for one, want in zip(result, expected, strict=True)]
-    if not isinstance(expected, torch.Tensor) or not isinstance(getattr(result, "ty", None), relax.TensorType):
+    if not isinstance(expected, torch.Tensor) or not isinstance(
+        getattr(result, "ty", None), relax.TensorType
+    ):
         return result
     known = result.ty.shape
-    if known is not None and not any(isinstance(size, torch.SymInt) for size in expected.shape):
+    if known is None:
+        raise ModelError(
+            f"the sizes {list(expected.shape)} cannot be inferred in Relax; export with fixed sizes there"
+        )
+    if not any(isinstance(size, torch.SymInt) for size in expected.shape):
         return result
     wanted = [dim_of(size, importer) for size in expected.shape]
-    if known is not None and (len(known.values) != len(wanted) or _proven(known.values, wanted)):
+    if len(known.values) != len(wanted) or _proven(known.values, wanted):
         return result
-    return importer.block_builder.match_cast(result, relax.TensorType(wanted, dtype_of(result)))
+    return importer.block_builder.emit(relax.op.reshape(result, wanted))
 
 
 def _proven(known: Sequence[Any], wanted: Sequence[Dim]) -> bool:
