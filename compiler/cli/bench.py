@@ -82,7 +82,6 @@ def measure(
     Raises:
         KilnError: the model cannot be loaded, compiled or run.
     """
-    from compiler import driver
     from compiler.deploy.benchmark import Plan, benchmark
     from compiler.target_detect import usable_cores
 
@@ -92,6 +91,8 @@ def measure(
     )
 
     def compile_bundle(source: Path, bundle: Path) -> None:
+        from compiler import driver
+
         driver.compile(source, output=bundle, threads=count)
 
     return benchmark(plan, compile_bundle)
@@ -103,21 +104,18 @@ def table(report: Report) -> Table:
 
     from compiler.deploy.peers import KILN, RUNTIMES
 
-    result = Table(title=f"{report.model}, {report.precision}, {report.threads} threads on {report.cpu}")
-    result.add_column("runtime")
-    for heading in ("median ms", "p10 to p90", "min", "runs", "max error", "of range"):
-        result.add_column(heading, justify="right")
-    result.add_column("setting")
+    count = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
+    result = Table(title=f"{report.model}, {report.precision}, {count}, {report.cpu}", title_justify="left")
+    result.add_column("runtime", no_wrap=True)
+    for heading in ("median ms", "p10", "p90", "min", "max error", "of range"):
+        result.add_column(heading, justify="right", no_wrap=True)
     for name, each in sorted(report.runtimes.items(), key=lambda item: item[1].median_ms):
+        times = (each.median_ms, each.p10_ms, each.p90_ms, each.min_ms)
         result.add_row(
-            f"{RUNTIMES[name].title} {each.version}" + ("  WRONG" if each.wrong else ""),
-            f"{each.median_ms:.2f}",
-            f"{each.p10_ms:.2f} to {each.p90_ms:.2f}",
-            f"{each.min_ms:.2f}",
-            str(each.runs),
+            RUNTIMES[name].title + (" WRONG" if each.wrong else ""),
+            *(f"{time:#.3g}" if time < 100 else f"{time:.0f}" for time in times),
             f"{each.max_abs_error:.1e}",
             f"{each.error_over_range:.1e}",
-            each.setting,
             style="bold" if name == KILN else "red" if each.wrong else "",
         )
     return result
@@ -130,5 +128,7 @@ def remarks(report: Report) -> list[str]:
         lines.append(f"Kiln takes {report.ratio:.2f} times as long as the best peer, {report.best_peer}.")
     else:
         lines.append("No peer took part.")
+    settings = (f"{n} {t.version} ({t.setting}, {t.runs} runs)" for n, t in report.runtimes.items())
+    lines.append(f"Measured: {', '.join(settings)}.")
     lines += [f"{name} is not in the table: {reason}" for name, reason in report.failed.items()]
     return lines

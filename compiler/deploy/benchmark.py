@@ -215,7 +215,6 @@ def _measure(plan: Plan, folder: Path, workers: ExitStack) -> Report:
                         times[name] += _run(running[name], count, built[name]["run_ms"])
                 except WorkerError as error:
                     _give_up(name, error, running.pop(name), failed, details)
-            note(f"round {turn + 1} of {plan.rounds}")
     runtimes = {name: timing(times[name], built[name], plan.precision) for name in running}
     return Report(plan.source, plan.precision, plan.threads, cpu_name(), runtimes, failed, details)
 
