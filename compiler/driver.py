@@ -14,7 +14,6 @@ This is the only module that joins stages.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +21,25 @@ import numpy as np
 
 from compiler import frontend
 from compiler.build import Built, build
-from compiler.bundle import (
-    FORMAT,
-    LIBRARY,
-    CheckInfo,
-    Golden,
-    Manifest,
-    PassInfo,
-    describe_target,
-    installed_versions,
+from compiler.bundle import LIBRARY, CheckInfo, Contents, Golden, describe, store_golden
+from compiler.deploy import (
+    ALIGNMENT,
+    CompiledModel,
+    Session,
+    choose_threads,
+    run_library,
+    use_threads,
+    why_not_run,
 )
-from compiler.bundle.arrays import to_npy
-from compiler.deploy import ALIGNMENT, CompiledModel, Session, choose_threads, run_library, why_no_device
 from compiler.frontend import check as checking
 from compiler.frontend.random_inputs import fresh_inputs
-from compiler.passes import PassRecord, optimize
-from compiler.schedule import KernelRecord, schedule
+from compiler.passes import optimize
+from compiler.schedule import schedule
 from compiler.support.errors import UsageError
-from compiler.support.files import check_writable, make_private_folder, private_folder, remove_folder
+from compiler.support.files import check_writable, folder_for_long, make_folder
 from compiler.support.progress import note, stage
-from compiler.target import HOST, Target, compatible
+from compiler.target import HOST, Target
 from compiler.target import load as load_target
-
-
-@dataclass(frozen=True)
-class _Library:
-    """One model built for one target."""
-
-    target: Target
-    built: Built
-    passes: list[PassRecord]
-    kernels: list[KernelRecord]
 
 
 def compile(
@@ -90,150 +77,98 @@ def compile(
         KilnError: one of its kinds, see `compiler.support.errors`; nothing is left half-written.
     """
     device = load_target(target)
-    folder = make_private_folder()
-    try:
-        _check_request(device, output, threads, dump_ir)
+    elsewhere = why_not_run(device)
+    _refuse_early(output, threads, dump_ir, here=elsewhere is None)
+    with folder_for_long() as folder:
         with stage("import"):
             imported = frontend.load(model, example_inputs, inputs=inputs, dynamic=dynamic, state=state)
-        library = _build(imported.mod, device, folder, dump_ir)
-        compiled = _finish(imported, library, folder, threads, seed, check)
+        built, facts = _build(imported.mod, device, folder, dump_ir)
+        session = None
+        if elsewhere is None:
+            session = Session(built.library, imported.signature, threads=threads, kind=device.kind)
+        runner, notes = session, [*imported.notes, *built.notes]
+        if elsewhere is not None:
+            notes.append(f"not run at compile time: the library for '{device.name}' ({elsewhere})")
+            if check:
+                note(f"{elsewhere}; a build for this machine is checked instead")
+                runner = _host_session(imported, folder / "host")
+        checked = None
+        if check and runner is not None:
+            with stage("check"):
+                ran = "library" if session else "host build"
+                checked, remarks = _check(imported, runner, ran, folder / "layer", seed)
+                notes += remarks
+        else:
+            notes.append("not checked against the original (--no-check)")
+        with stage("golden"):
+            golden, contents = _golden(imported, runner, seed)
+        contents[LIBRARY] = built.library
+        contents |= {f"sources/{name}": text.encode() for name, text in built.sources.items()}
+        facts |= {"threads": threads, "alignment": ALIGNMENT, "check": checked, "golden": golden}
+        manifest = describe(imported.origin, imported.signature, device, notes=notes, **facts)
+        compiled = CompiledModel(session, manifest, contents, folder, elsewhere or "")
         if output is not None:
             with stage("bundle"):
                 compiled.save(output)
         return compiled
-    except BaseException:
-        remove_folder(folder)
-        raise
 
 
-def _check_request(
-    target: Target, output: str | Path | None, threads: int | None, dump: str | Path | None
+def _refuse_early(
+    output: str | Path | None, threads: int | None, dump: str | Path | None, here: bool
 ) -> None:
     """Refuse now what would only fail after the work is done."""
     if threads is not None and threads < 1:
         raise UsageError(f"expected at least 1 thread, got {threads}")
-    if _why_not_here(target) is None:
-        choose_threads(threads)
     if output is not None:
         check_writable(Path(output))
     if dump is not None:
-        try:
-            Path(dump).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot write the IR to '{dump}': {error.strerror or error}") from error
+        make_folder(Path(dump))
+    # Folding constants runs kernels: the pool must have its size before that.
+    use_threads(choose_threads(threads if here else None))
 
 
-def _build(mod: Any, target: Target, folder: Path, dump: str | Path | None = None) -> _Library:
+def _build(
+    mod: Any, target: Target, folder: Path, dump: str | Path | None = None
+) -> tuple[Built, dict[str, Any]]:
+    """Build the library of `mod` in `folder`; return it and what the manifest says about its making."""
     with stage("optimize"):
-        mod, passes = optimize(mod, target, dump=Path(dump) if dump is not None else None)
+        mod, passes = optimize(mod, target, dump=None if dump is None else Path(dump))
     with stage("schedule"):
         mod, kernels = schedule(mod, target)
     with stage("build"):
-        return _Library(target, build(mod, target, folder), passes, kernels)
+        built = build(mod, target, make_folder(folder))
+    return built, {"passes": passes, "kernels": kernels}
 
 
-def _finish(
-    model: frontend.Model, library: _Library, folder: Path, threads: int | None, seed: int, wanted: bool
-) -> CompiledModel:
-    """Check what was built, run it for golden data, and put the manifest together."""
-    elsewhere = _why_not_here(library.target)
-    session = _session(model, library, threads) if elsewhere is None else None
-    info, notes = None, [*model.notes, *library.built.notes]
-    if elsewhere is not None:
-        notes.append(f"not run at compile time: the library for '{library.target.name}' ({elsewhere})")
-    if not wanted:
-        notes.append("not checked against the original (--no-check)")
-    with private_folder() as scratch:
-        runner = session
-        if runner is None and wanted:
-            note(f"{elsewhere}: a build for this machine is checked instead")
-            runner = _session(model, _build(model.mod, load_target(HOST), scratch), None)
-        if wanted and runner is not None:
-            with stage("check"):
-                info, more = _check(model, runner, "library" if session else "host build", scratch, seed)
-                notes += more
-        with stage("golden"):
-            golden, contents = _golden(model, runner, seed)
-    manifest = _manifest(model, library, threads, info, golden, notes)
-    files: dict[str, bytes | Path] = {
-        f"sources/{name}": text.encode() for name, text in library.built.sources.items()
-    }
-    return CompiledModel(
-        session, manifest, {LIBRARY: library.built.library, **contents, **files}, folder, elsewhere or ""
-    )
+def _host_session(model: frontend.Model, folder: Path) -> Session:
+    built, _ = _build(model.mod, load_target(HOST), folder)
+    return Session(built.library, model.signature)
 
 
 def _check(
-    model: frontend.Model, runner: Session, ran: str, scratch: Path, seed: int
+    model: frontend.Model, runner: Session, ran: str, folder: Path, seed: int
 ) -> tuple[CheckInfo | None, tuple[str, ...]]:
-    """Compare with the original; on failure each layer is compiled on its own to find the first wrong one."""
+    """Compare with the original; on failure layers are compiled on their own to find the first wrong one."""
 
     def execute(mod: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        host = load_target(HOST)
-        optimized, _ = optimize(mod, host)
-        scheduled, _ = schedule(optimized, host)
-        return run_library(build(scheduled, host, scratch).library, arrays, runner.threads)
+        built, _ = _build(mod, load_target(HOST), folder)
+        return run_library(built.library, arrays, runner.threads)
 
-    report = checking.check(model, _flat(runner), execute=execute, seed=seed)
+    report = checking.check(model, runner.run_flat, execute=execute, seed=seed)
     note(str(report))
     if not report.outputs:
         return None, report.notes
-    error, tolerance = report.worst.relative_error, checking.TOLERANCE
-    return CheckInfo(ran=ran, error=error, tolerance=tolerance, summary=str(report.worst)), report.notes
+    worst = report.worst
+    info = CheckInfo(ran=ran, error=worst.relative_error, tolerance=checking.TOLERANCE, summary=str(worst))
+    return info, report.notes
 
 
-def _golden(
-    model: frontend.Model, runner: Session | None, seed: int
-) -> tuple[Golden | None, dict[str, bytes | Path]]:
+def _golden(model: frontend.Model, runner: Session | None, seed: int) -> tuple[Golden | None, Contents]:
     """Return golden data from the original, or from the library where the original cannot be run."""
-    run = model.reference or (_flat(runner) if runner else None)
+    run = model.reference or (runner.run_flat if runner else None)
     if run is None:
         return None, {}
     arrays = list(model.examples) or fresh_inputs(model, seed)
-    inputs = {f"golden/input_{i}.npy": to_npy(array) for i, array in enumerate(arrays)}
-    outputs = {f"golden/output_{i}.npy": to_npy(array) for i, array in enumerate(run(arrays))}
-    source = "reference" if model.reference else "library"
-    golden = Golden(inputs=tuple(inputs), outputs=tuple(outputs), source=source, tolerance=checking.TOLERANCE)
-    return golden, {**inputs, **outputs}
-
-
-def _manifest(
-    model: frontend.Model,
-    library: _Library,
-    threads: int | None,
-    check: CheckInfo | None,
-    golden: Golden | None,
-    notes: Sequence[str],
-) -> Manifest:
-    kiln, tvm, torch = installed_versions()
-    return Manifest(
-        format=FORMAT,
-        kiln=kiln,
-        tvm=tvm,
-        torch=torch,
-        model=model.origin,
-        signature=model.signature,
-        target=describe_target(library.target),
-        threads=threads,
-        alignment=ALIGNMENT,
-        passes=tuple(PassInfo(name=p.name, seconds=p.seconds, summary=p.summary) for p in library.passes),
-        kernels={record.kernel: record.rule for record in library.kernels},
-        check=check,
-        golden=golden,
-        notes=tuple(dict.fromkeys(notes)),
-        parts={},
+    return store_golden(
+        arrays, run(arrays), "reference" if model.reference else "library", checking.TOLERANCE
     )
-
-
-def _session(model: frontend.Model, library: _Library, threads: int | None) -> Session:
-    return Session(library.built.library, model.signature, threads=threads, kind=library.target.kind)
-
-
-def _flat(session: Session) -> Any:
-    """Return a function from arrays to arrays, both flat and in signature order."""
-    names = [spec.name for spec in session.signature.inputs]
-    return lambda arrays: list(session.run(dict(zip(names, arrays, strict=True))).values())
-
-
-def _why_not_here(target: Target) -> str | None:
-    return compatible(target) or why_no_device(target.kind)

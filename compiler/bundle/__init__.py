@@ -1,6 +1,7 @@
 """One file that holds a compiled model: library, manifest, golden data. Needs neither TVM nor torch."""
 
-from compiler.bundle.describe import describe_target, installed_versions
+from compiler.bundle.describe import describe
+from compiler.bundle.golden import Contents, store_golden
 from compiler.bundle.manifest import (
     FORMAT,
     LIBRARY,
@@ -21,15 +22,16 @@ __all__ = [
     "LIBRARY",
     "Bundle",
     "CheckInfo",
+    "Contents",
     "Golden",
     "Manifest",
     "Part",
     "PassInfo",
     "TargetInfo",
-    "describe_target",
+    "describe",
     "from_json",
-    "installed_versions",
     "read",
+    "store_golden",
     "to_json",
     "write",
 ]

@@ -6,8 +6,11 @@ import dataclasses
 import importlib.metadata
 import json
 import sys
+from collections.abc import Iterable
+from typing import Any
 
-from compiler.bundle.manifest import TargetInfo
+from compiler.bundle.manifest import FORMAT, CheckInfo, Golden, Manifest, PassInfo, TargetInfo
+from compiler.support.signature import Signature
 from compiler.target import Target, required_features
 
 
@@ -25,6 +28,43 @@ def describe_target(target: Target) -> TargetInfo:
         arch=target.accelerator.arch if target.accelerator else None,
         cores=target.cores,
         descriptor=descriptor,
+    )
+
+
+def describe(
+    origin: str,
+    signature: Signature,
+    target: Target,
+    *,
+    passes: Iterable[Any],
+    kernels: Iterable[Any],
+    threads: int | None,
+    alignment: int,
+    check: CheckInfo | None,
+    golden: Golden | None,
+    notes: Iterable[str],
+) -> Manifest:
+    """Return the manifest of a model, but for its parts.
+
+    `passes` have a name, seconds and a summary; `kernels` a kernel and its rule.
+    """
+    kiln, tvm, torch = installed_versions()
+    return Manifest(
+        format=FORMAT,
+        kiln=kiln,
+        tvm=tvm,
+        torch=torch,
+        model=origin,
+        signature=signature,
+        target=describe_target(target),
+        threads=threads,
+        alignment=alignment,
+        passes=tuple(PassInfo(name=p.name, seconds=round(p.seconds, 3), summary=p.summary) for p in passes),
+        kernels={record.kernel: record.rule for record in kernels},
+        check=check,
+        golden=golden,
+        notes=tuple(dict.fromkeys(notes)),
+        parts={},
     )
 
 

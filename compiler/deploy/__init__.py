@@ -1,8 +1,8 @@
 """Runs compiled models: here, or on a board. Loads without torch."""
 
 from compiler.deploy.compiled import CompiledModel
-from compiler.deploy.session import ALIGNMENT, Session, load, run_library, why_no_device
-from compiler.deploy.threads import choose_threads
+from compiler.deploy.session import ALIGNMENT, Session, load, run_library, why_not_run
+from compiler.deploy.threads import choose_threads, use_threads
 from compiler.deploy.verify import OutputReport, relative_error, verify
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "load",
     "relative_error",
     "run_library",
+    "use_threads",
     "verify",
-    "why_no_device",
+    "why_not_run",
 ]

@@ -18,7 +18,7 @@ from compiler.deploy.tree import nest
 from compiler.support.errors import BuildError, BundleError, InputError, InternalError, KilnError
 from compiler.support.files import private_folder
 from compiler.support.signature import Signature
-from compiler.target import why_not_here
+from compiler.target import Target, compatible, why_not_here
 
 ALIGNMENT = 64
 """What TVM takes for the alignment of every tensor, in bytes: its code loads aligned vectors."""
@@ -87,6 +87,14 @@ class Session:
         return {
             spec.name: to_numpy(output) for spec, output in zip(self.signature.outputs, outputs, strict=True)
         }
+
+    def run_flat(self, values: Sequence[Any]) -> list[np.ndarray]:
+        """Return the outputs as numpy arrays for inputs, both flat and in signature order.
+
+        Raises:
+            InputError: a wrong number, shape or dtype.
+        """
+        return [to_numpy(output) for output in self.invoke(self.prepare(values))]
 
     def prepare(self, values: Sequence[Any]) -> list[Any]:
         """Check `values` (in signature order) and return tensors to give to `invoke`, any number of times.
@@ -166,8 +174,12 @@ def run_library(library: Path, inputs: Sequence[np.ndarray], threads: int) -> li
     return [to_numpy(each) for each in function(*(from_numpy(array, ALIGNMENT, None) for array in inputs))]
 
 
-def why_no_device(kind: str) -> str | None:
-    """Return why this machine cannot run code of `kind` (cpu, cuda, ...), None if it can."""
+def why_not_run(target: Target) -> str | None:
+    """Return why code for `target` cannot run on this machine, None if it can."""
+    return compatible(target) or _why_no_device(target.kind)
+
+
+def _why_no_device(kind: str) -> str | None:
     import tvm
 
     if kind == "cpu" or tvm.device(kind, 0).exist:
@@ -178,7 +190,7 @@ def why_no_device(kind: str) -> str | None:
 def _device(kind: str) -> Any:
     import tvm
 
-    if reason := why_no_device(kind):
+    if reason := _why_no_device(kind):
         raise BuildError(reason)
     return tvm.device(kind, 0)
 

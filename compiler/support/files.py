@@ -79,6 +79,33 @@ def private_folder() -> Iterator[Path]:
         remove_folder(folder)
 
 
+@contextmanager
+def folder_for_long() -> Iterator[Path]:
+    """Yield a new private folder that stays after the block; if the block fails, it is removed.
+
+    Whoever gets it from the block gives it to `remove_folder` after use.
+    """
+    folder = make_private_folder()
+    try:
+        yield folder
+    except BaseException:
+        remove_folder(folder)
+        raise
+
+
+def make_folder(path: Path) -> Path:
+    """Make the folder `path`, and those above it, where they do not exist yet; return it.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder '{path}': {error.strerror or error}") from error
+    return path
+
+
 def make_private_folder() -> Path:
     """Return a new folder that only this user can enter; give it to `remove_folder` after use.
 
