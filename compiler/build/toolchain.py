@@ -1,0 +1,126 @@
+"""What links a library: the machine's own C compiler, a cross compiler that the target names, or zig.
+
+Only object code and one assembler directive are compiled, so a plain C compiler without headers suffices.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from compiler.support.errors import BuildError
+from compiler.target import HOST, Target
+from compiler.target_isa import arch_of
+
+_LINES = 4
+"""Lines of a failing tool's output that its error quotes."""
+
+
+@dataclass(frozen=True)
+class Linker:
+    """A C compiler that links for one target.
+
+    `command` are its words, `flags` more of them; `open_libc` says that the library is linked without a C
+    library, whose functions are then found in the process that loads it.
+    """
+
+    command: tuple[str, ...]
+    flags: tuple[str, ...]
+    os: str
+    open_libc: bool = False
+
+    def link(self, inputs: list[str], output: Path, folder: Path) -> None:
+        """Link `inputs` (objects and C files, relative to `folder`) into the shared library `output`.
+
+        Raises:
+            BuildError: the tool is missing or fails.
+        """
+        words = [*self.command, *_shared(self.os), *self.flags, "-o", str(output), *inputs]
+        if not self.open_libc:
+            words.append("-lm")
+        run_tool(words, folder)
+
+
+def linker_for(target: Target) -> Linker:
+    """Return what links for `target`: its own compiler, this machine's, or zig.
+
+    The machine's compiler is taken for the target ``host`` alone. Any other target may name the oldest C
+    library that its boards have, and only zig links against that.
+
+    Raises:
+        BuildError: there is none.
+    """
+    chain = target.toolchain
+    open_libc = "-nostdlib" in chain.flags
+    if chain.compiler:
+        return Linker(chain.compiler, chain.flags, target.os, open_libc)
+    native = target.arch == arch_of(platform.machine()) and target.os == _this_os()
+    if native and (target.name == HOST or chain.zig is None) and (own := _own_compiler()):
+        return Linker(own, chain.flags, target.os, open_libc)
+    if chain.zig is None:
+        raise BuildError(
+            f"no compiler links for '{target.name}' ({target.triple}): "
+            "set toolchain.compiler or toolchain.zig in its descriptor"
+        )
+    if importlib.util.find_spec("ziglang") is None:
+        raise BuildError(
+            f"no compiler links for '{target.name}' ({target.triple}): install zig (pip install ziglang), "
+            "or set toolchain.compiler in its descriptor"
+        )
+    zig = (sys.executable, "-m", "ziglang", "cc", "-target", chain.zig)
+    return Linker(zig, chain.flags, target.os, open_libc)
+
+
+def run_tool(words: list[str], folder: Path) -> str:
+    """Run a tool in `folder` and return what it wrote to standard output and error.
+
+    Raises:
+        BuildError: it is missing or fails; the message has the command and its last lines.
+    """
+    # zig keeps a copy of everything it links, weights included; there it goes when the folder goes.
+    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig-cache")}
+    try:
+        done = subprocess.run(
+            words,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    except OSError as error:
+        raise BuildError(f"expected to run `{shlex.join(words)}`: {error.strerror or error}") from error
+    text = done.stdout.decode(errors="replace")
+    if done.returncode != 0:
+        last = [line.strip() for line in text.splitlines() if line.strip()][-_LINES:]
+        raise BuildError(
+            f"`{shlex.join(words)}` failed with exit code {done.returncode}: {' | '.join(last) or 'no output'}"
+        )
+    return text
+
+
+def _shared(system: str) -> list[str]:
+    """Return the flags of a shared library; TVM's runtime functions stay open until it is loaded."""
+    if system == "macos":
+        return ["-dynamiclib", "-undefined", "dynamic_lookup"]
+    # Sections are small and few: what -g0 and -O1 skip is time.
+    return ["-shared", "-fPIC", "-g0", "-O1", "-Wl,-z,noexecstack"]
+
+
+def _own_compiler() -> tuple[str, ...] | None:
+    """Return this machine's C compiler: ``CC`` if set, else the first of the common names."""
+    if words := shlex.split(os.environ.get("CC", "")):
+        return tuple(words)
+    return next(((path,) for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
+
+
+def _this_os() -> str:
+    return {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux")
