@@ -81,7 +81,9 @@ def _four_axes(call: Call, x: relax.Expr, query: relax.Expr) -> relax.Expr:
     lead, shape = shape_of(query)[:-2], shape_of(x)
     if len(shape) == 4 and all(tirx_equal(a, b) for a, b in zip(shape[:-2], lead, strict=True)):
         return x
-    if len(shape) - 2 != len(lead) or not all(tirx_equal(a, b) for a, b in zip(shape[:-2], lead, strict=True)):
+    if len(shape) - 2 != len(lead) or not all(
+        tirx_equal(a, b) for a, b in zip(shape[:-2], lead, strict=True)
+    ):
         x = call.emit(R.broadcast_to(x, [*lead, *shape[-2:]]))
     batch: Dim = 1
     for size in lead[:-1]:

@@ -192,6 +192,8 @@ def _operands(call: Call, *values: Any, dtype: str | None = None) -> list[relax.
 
 @converter("mul.Tensor", "mul.Scalar")
 def _mul(call: Call, self: Any, other: Any) -> relax.Expr:
+    if isinstance(other, (int, float)) and other == 1 and call.dtype != "bool":
+        return call.tensor(self, call.dtype)  # what 1 / x leaves behind
     op = R.logical_and if call.dtype == "bool" else R.multiply
     return call.emit(op(*_operands(call, self, other)))
 
@@ -214,7 +216,11 @@ def _rsub(call: Call, self: Any, other: Any, alpha: Any) -> relax.Expr:
 
 
 def _scaled(call: Call, x: relax.Expr, alpha: Any) -> relax.Expr:
-    return x if isinstance(alpha, (int, float)) and alpha == 1 else call.emit(R.multiply(x, call.tensor(alpha, call.dtype)))
+    return (
+        x
+        if isinstance(alpha, (int, float)) and alpha == 1
+        else call.emit(R.multiply(x, call.tensor(alpha, call.dtype)))
+    )
 
 
 def _add_scaled(call: Call, self: Any, other: Any, alpha: Any) -> relax.Expr:
@@ -323,13 +329,19 @@ def _register_logic() -> None:
             return call.emit(op(truth(call, self), truth(call, other)))
 
         _binary(partial(logical, op), f"logical_{name}.default")
-    pairs = {"and": (R.bitwise_and, R.logical_and), "or": (R.bitwise_or, R.logical_or), "xor": (R.bitwise_xor, R.logical_xor)}
+    pairs = {
+        "and": (R.bitwise_and, R.logical_and),
+        "or": (R.bitwise_or, R.logical_or),
+        "xor": (R.bitwise_xor, R.logical_xor),
+    }
     for name, (integer, boolean) in pairs.items():
 
         def bitwise(integer: Op, boolean: Op, call: Call, self: Any, other: Any) -> relax.Expr:
             return call.emit((boolean if call.dtype == "bool" else integer)(*_operands(call, self, other)))
 
-        names = [f"{stem}.{kind}" for stem in (f"bitwise_{name}", f"__{name}__") for kind in ("Tensor", "Scalar")]
+        names = [
+            f"{stem}.{kind}" for stem in (f"bitwise_{name}", f"__{name}__") for kind in ("Tensor", "Scalar")
+        ]
         _binary(partial(bitwise, integer, boolean), *names)
 
 
@@ -341,7 +353,9 @@ def _shift(op: Op, call: Call, self: Any, other: Any) -> relax.Expr:
     """Shift; C leaves shifting by the width or more open, PyTorch gives 0 (or the sign, to the right)."""
     x, by = _operands(call, self, other)
     bits = int("".join(c for c in call.dtype if c.isdigit()))
-    out = call.emit(R.logical_or(R.less(by, scalar(0, call.dtype)), R.greater_equal(by, scalar(bits, call.dtype))))
+    out = call.emit(
+        R.logical_or(R.less(by, scalar(0, call.dtype)), R.greater_equal(by, scalar(bits, call.dtype)))
+    )
     shifted = call.emit(op(x, R.where(out, scalar(0, call.dtype), by)))
     right = op is R.right_shift and not call.dtype.startswith("u")
     far = call.emit(R.right_shift(x, scalar(bits - 1, call.dtype))) if right else scalar(0, call.dtype)
@@ -448,5 +462,7 @@ def _pow_base(call: Call, self: Any, exponent: relax.Expr) -> relax.Expr:
 
 def _float_power(call: Call, base: Any, exponent: Any) -> relax.Expr:
     if not is_float(call.dtype):
-        raise ModelError("expected a floating-point base or exponent in pow of tensors, got integers; cast one of them")
+        raise ModelError(
+            "expected a floating-point base or exponent in pow of tensors, got integers; cast one of them"
+        )
     return call.emit(R.power(*_operands(call, base, exponent)))

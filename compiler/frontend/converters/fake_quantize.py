@@ -15,7 +15,10 @@ class FrozenFakeQuantize(torch.nn.Module):
         super().__init__()
         self.register_buffer("scale", source.scale.detach().clone())
         self.register_buffer("zero_point", source.zero_point.detach().to(torch.int32).clone())
-        self.limits = (int(source.activation_post_process.quant_min), int(source.activation_post_process.quant_max))
+        self.limits = (
+            int(source.activation_post_process.quant_min),
+            int(source.activation_post_process.quant_max),
+        )
         self.enabled = bool(source.fake_quant_enabled[0])
         self.axis = int(source.ch_axis) if bool(source.is_per_channel) else None
 
@@ -24,7 +27,9 @@ class FrozenFakeQuantize(torch.nn.Module):
         if not self.enabled:
             return x
         if self.axis is not None:
-            return torch.fake_quantize_per_channel_affine(x, self.scale, self.zero_point, self.axis, *self.limits)
+            return torch.fake_quantize_per_channel_affine(
+                x, self.scale, self.zero_point, self.axis, *self.limits
+            )
         return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, *self.limits)
 
 

@@ -103,7 +103,9 @@ def _flat_position(call: Call, arrays: list[relax.Expr], sizes: list[Dim]) -> re
 
 
 @converter("index_put.default", "_unsafe_index_put.default", "index_put_.default")
-def _index_put(call: Call, self: relax.Expr, indices: list[Any], values: relax.Expr, accumulate: bool) -> relax.Expr:
+def _index_put(
+    call: Call, self: relax.Expr, indices: list[Any], values: relax.Expr, accumulate: bool
+) -> relax.Expr:
     """Write (or add) at indices, on a copy whose indexed axes come first and are flat."""
     if len(indices) == 1 and indices[0] is not None and dtype_of(indices[0]) == "bool":
         return _masked_put(call, self, indices[0], values, accumulate)
@@ -120,7 +122,11 @@ def _index_put(call: Call, self: relax.Expr, indices: list[Any], values: relax.E
     lead = indexed[0] if indexed == list(range(indexed[0], indexed[-1] + 1)) else 0
     values = call.emit(R.broadcast_to(call.cast(values, dtype_of(self)), tail[:lead] + where + tail[lead:]))
     if lead:
-        order = [*range(lead, lead + len(where)), *range(lead), *range(lead + len(where), len(where) + len(tail))]
+        order = [
+            *range(lead, lead + len(where)),
+            *range(lead),
+            *range(lead + len(where), len(where) + len(tail)),
+        ]
         values = call.emit(R.permute_dims(values, order))
     order = indexed + rest
     moved = call.emit(R.permute_dims(self, order)) if order != list(range(rank)) else self
@@ -134,17 +140,23 @@ def _index_put(call: Call, self: relax.Expr, indices: list[Any], values: relax.E
     return call.emit(R.permute_dims(back, inverse)) if inverse != list(range(rank)) else back
 
 
-def _masked_put(call: Call, self: relax.Expr, mask: relax.Expr, values: relax.Expr, accumulate: bool) -> relax.Expr:
+def _masked_put(
+    call: Call, self: relax.Expr, mask: relax.Expr, values: relax.Expr, accumulate: bool
+) -> relax.Expr:
     """``x[mask] = value`` for a single value, which is a ``where``."""
     if any(size != 1 for size in shape_of(values)):
-        raise ModelError("expected one value in an assignment through a mask, got several; use torch.where instead")
+        raise ModelError(
+            "expected one value in an assignment through a mask, got several; use torch.where instead"
+        )
     value = call.cast(reshape(call, values, []), dtype_of(self))
     shape = shape_of(mask) + [1] * (len(shape_of(self)) - len(shape_of(mask)))
     chosen = call.emit(R.add(self, value)) if accumulate else value
     return call.emit(R.where(reshape(call, mask, shape), chosen, self))
 
 
-def scatter(call: Call, data: relax.Expr, index: relax.Expr, src: relax.Expr, axis: int, reduction: str) -> relax.Expr:
+def scatter(
+    call: Call, data: relax.Expr, index: relax.Expr, src: relax.Expr, axis: int, reduction: str
+) -> relax.Expr:
     """Scatter along one axis, bool through int8 (TVM's scatter has no bool)."""
     if dtype_of(data) == "bool":
         done = R.scatter_elements(call.cast(data, "int8"), index, call.cast(src, "int8"), axis, reduction)
@@ -152,7 +164,15 @@ def scatter(call: Call, data: relax.Expr, index: relax.Expr, src: relax.Expr, ax
     return call.emit(R.scatter_elements(data, index, src, axis, reduction))
 
 
-_REDUCTIONS = {"add": "add", "multiply": "mul", "sum": "add", "prod": "mul", "amax": "max", "amin": "min", "mean": "mean"}
+_REDUCTIONS = {
+    "add": "add",
+    "multiply": "mul",
+    "sum": "add",
+    "prod": "mul",
+    "amax": "max",
+    "amin": "min",
+    "mean": "mean",
+}
 
 
 def _scatter(call: Call, x: relax.Expr, dim: int, index: relax.Expr, src: Any, reduction: str) -> relax.Expr:
@@ -163,7 +183,13 @@ def _scatter(call: Call, x: relax.Expr, dim: int, index: relax.Expr, src: Any, r
         if not (isinstance(simplify(have - want), int) and simplify(have - want) == 0):
             src = call.emit(R.strided_slice(src, [axis], [0], [want], assume_inbound=True))
     if not shape_of(x):
-        return reshape(call, _scatter(call, reshape(call, x, [1]), 0, reshape(call, index, [1]), reshape(call, src, [1]), reduction), [])
+        return reshape(
+            call,
+            _scatter(
+                call, reshape(call, x, [1]), 0, reshape(call, index, [1]), reshape(call, src, [1]), reduction
+            ),
+            [],
+        )
     return scatter(call, x, index, src, dim % len(shape_of(x)), reduction)
 
 
@@ -178,12 +204,16 @@ def _scatter_value(call: Call, self: relax.Expr, dim: int, index: relax.Expr, va
 
 
 @converter("scatter.reduce")
-def _scatter_reduce(call: Call, self: relax.Expr, dim: int, index: relax.Expr, src: relax.Expr, reduce: str) -> relax.Expr:
+def _scatter_reduce(
+    call: Call, self: relax.Expr, dim: int, index: relax.Expr, src: relax.Expr, reduce: str
+) -> relax.Expr:
     return _scatter(call, self, dim, index, src, _REDUCTIONS[reduce])
 
 
 @converter("scatter.value_reduce")
-def _scatter_value_reduce(call: Call, self: relax.Expr, dim: int, index: relax.Expr, value: Any, reduce: str) -> relax.Expr:
+def _scatter_value_reduce(
+    call: Call, self: relax.Expr, dim: int, index: relax.Expr, value: Any, reduce: str
+) -> relax.Expr:
     return _scatter(call, self, dim, index, value, _REDUCTIONS[reduce])
 
 
@@ -196,7 +226,9 @@ def _scatter_add(call: Call, self: relax.Expr, dim: int, index: relax.Expr, src:
 def _scatter_reduce_two(call: Call, self: relax.Expr, dim: int, index: relax.Expr, src: relax.Expr, reduce: str,
                         include_self: bool) -> relax.Expr:  # fmt: skip
     if reduce == "mean" or not include_self:
-        raise ModelError("expected scatter_reduce with sum, prod, amax or amin and include_self=True; rewrite it so")
+        raise ModelError(
+            "expected scatter_reduce with sum, prod, amax or amin and include_self=True; rewrite it so"
+        )
     return _scatter(call, self, dim, index, src, _REDUCTIONS[reduce])
 
 
@@ -209,7 +241,9 @@ def _select_scatter(call: Call, self: relax.Expr, src: relax.Expr, dim: int, ind
 
 
 @converter("slice_scatter.default")
-def _slice_scatter(call: Call, self: relax.Expr, src: relax.Expr, dim: int, start: Any, end: Any, step: int) -> relax.Expr:
+def _slice_scatter(
+    call: Call, self: relax.Expr, src: relax.Expr, dim: int, start: Any, end: Any, step: int
+) -> relax.Expr:
     axis = dim % len(shape_of(self))
     begin, stop = slice_bounds(call, self, dim, start, end)
     src = call.cast(src, dtype_of(self))

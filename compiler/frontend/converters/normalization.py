@@ -72,7 +72,9 @@ def _group_norm(
 ) -> list[Any]:
     dtype, rank = dtype_of(input), len(shape_of(input))
     gamma, beta = _or_filled(weight, [C], 1, dtype), _or_filled(bias, [C], 0, dtype)
-    result = R.nn.group_norm(input, gamma, beta, num_groups=group, channel_axis=1, axes=list(range(2, rank)), epsilon=eps)
+    result = R.nn.group_norm(
+        input, gamma, beta, num_groups=group, channel_axis=1, axes=list(range(2, rank)), epsilon=eps
+    )
     return [call.emit(result), *_unused(call)]
 
 
@@ -80,7 +82,9 @@ def _unused(call: Call) -> list[None]:
     """Stand for the saved mean and deviation; refuse a model that reads them."""
     for user in call.node.users:
         if user.op != "output" and user.target.__name__ == "getitem" and user.args[1] != 0 and user.users:
-            raise ModelError(f"expected only the result of {call.node.target} to be used, got its saved statistics")
+            raise ModelError(
+                f"expected only the result of {call.node.target} to be used, got its saved statistics"
+            )
     return [None, None]
 
 
@@ -101,12 +105,16 @@ def _instance_norm(
     if use_input_stats:
         axes = list(range(2, rank))
         return call.emit(R.nn.instance_norm(input, gamma, beta, channel_axis=1, axes=axes, epsilon=eps))
-    result = R.nn.batch_norm(input, gamma, beta, running_mean, running_var, axis=1, epsilon=eps, training=False)
+    result = R.nn.batch_norm(
+        input, gamma, beta, running_mean, running_var, axis=1, epsilon=eps, training=False
+    )
     return call.emit(call.emit(result)[0])
 
 
 @converter("rms_norm.default")
-def _rms_norm(call: Call, input: relax.Expr, normalized_shape: list[int], weight: relax.Expr | None, eps: float | None) -> relax.Expr:
+def _rms_norm(
+    call: Call, input: relax.Expr, normalized_shape: list[int], weight: relax.Expr | None, eps: float | None
+) -> relax.Expr:
     """``x / sqrt(mean(x * x) + eps) * weight``; without `eps`, the type's machine epsilon."""
     shape, dtype = [int(s) for s in normalized_shape], dtype_of(input)
     epsilon = float(np.finfo(dtype).eps) if eps is None else eps

@@ -52,7 +52,9 @@ def _max_pool(call: Call, x: relax.Expr, rank: int, kernel_size: Any, stride: An
     pads, dil = full_tuple(padding, rank), full_tuple(dilation, rank)
     sizes, out = shape_of(x)[-rank:], call.shape[-rank:]
     after = _trailing(sizes, out, kernel, strides, pads, dil, ceil_mode)
-    pooled = _MAX[rank](_batched(call, x, rank), pool_size=kernel, strides=strides, padding=pads + after, dilation=dil)
+    pooled = _MAX[rank](
+        _batched(call, x, rank), pool_size=kernel, strides=strides, padding=pads + after, dilation=dil
+    )
     return _unbatched(call, call.emit(pooled))
 
 
@@ -74,14 +76,22 @@ def _max_pool_indices(call: Call, self: relax.Expr, kernel_size: Any, stride: An
     pads, dil = full_tuple(padding, rank), full_tuple(dilation, rank)
     windows = []
     for axis, size in enumerate(_static(shape_of(self)[-rank:])):
-        starts = [o * strides[axis] - pads[axis] for o in range(_static(call.shape)[len(call.shape) - rank + axis])]
-        windows.append([[p for k in range(kernel[axis]) if 0 <= (p := s + k * dil[axis]) < size] for s in starts])
+        starts = [
+            o * strides[axis] - pads[axis] for o in range(_static(call.shape)[len(call.shape) - rank + axis])
+        ]
+        windows.append(
+            [[p for k in range(kernel[axis]) if 0 <= (p := s + k * dil[axis]) < size] for s in starts]
+        )
     return _select_by_windows(call, self, windows)
 
 
 def _uses(call: Call, output: int) -> bool:
     for user in call.node.users:
-        if user.op == "output" or user.target.__name__ != "getitem" or (user.args[1] == output and user.users):
+        if (
+            user.op == "output"
+            or user.target.__name__ != "getitem"
+            or (user.args[1] == output and user.users)
+        ):
             return True
     return False
 
@@ -98,7 +108,9 @@ def _select_by_windows(call: Call, x: relax.Expr, windows: list[list[list[int]]]
     """
     rank, sizes = len(windows), _static(shape_of(x)[-len(windows) :])
     if -1 in sizes:
-        raise ModelError("expected max pooling with indices on fixed sizes, got symbolic ones; export with fixed sizes")
+        raise ModelError(
+            "expected max pooling with indices on fixed sizes, got symbolic ones; export with fixed sizes"
+        )
     rows = []
     for parts in itertools.product(*windows):
         rows.append([int(np.ravel_multi_index(position, sizes)) for position in itertools.product(*parts)])
@@ -142,7 +154,9 @@ def _adaptive_average(call: Call, self: relax.Expr, output_size: list[Any]) -> r
     if symbolic and all(isinstance(o, int) and o == 1 for o in out):
         return call.emit(R.mean(self, list(range(-rank, 0)), True))
     if symbolic:
-        raise ModelError("expected adaptive pooling to 1 or on fixed sizes, got symbolic ones; export with fixed sizes")
+        raise ModelError(
+            "expected adaptive pooling to 1 or on fixed sizes, got symbolic ones; export with fixed sizes"
+        )
     return _unbatched(call, call.emit(_ADAPTIVE[rank](_batched(call, self, rank), out)))
 
 
@@ -161,7 +175,11 @@ def _average_pool(call: Call, self: relax.Expr, kernel_size: Any, stride: Any, p
         pooled = _AVERAGE[rank](x, count_include_pad=count_include_pad, **common)
         return _unbatched(call, call.emit(pooled))
     mean = call.emit(_AVERAGE[rank](x, count_include_pad=True, **common))
-    counts = [divisor_override] if divisor_override else _divisors(sizes, out, kernel, strides, pads, count_include_pad)
+    counts = (
+        [divisor_override]
+        if divisor_override
+        else _divisors(sizes, out, kernel, strides, pads, count_include_pad)
+    )
     factor = np.prod(kernel) / np.asarray(counts, dtype="float64")
     return _unbatched(call, call.emit(R.multiply(mean, array(factor.astype(dtype_of(x))))))
 

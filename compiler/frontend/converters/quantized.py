@@ -47,7 +47,9 @@ def _quantize(call: Call, x: relax.Expr, scale: relax.Expr, zero: relax.Expr, ax
 
 def _check_type(dtype: torch.dtype) -> None:
     if dtype not in (torch.int8, torch.uint8):
-        raise ModelError(f"expected int8 or uint8 quantization, got {dtype}; choose one of those in the quantizer")
+        raise ModelError(
+            f"expected int8 or uint8 quantization, got {dtype}; choose one of those in the quantizer"
+        )
 
 
 @converter("quantize_per_tensor.default", "quantize_per_tensor.tensor")
@@ -77,8 +79,12 @@ def _quantize_channel(call: Call, input: relax.Expr, scales: relax.Expr, zero_po
 
 
 @converter("dequantize_per_channel.default")
-def _dequantize_channel(call: Call, input: relax.Expr, scales: relax.Expr, zero_points: relax.Expr | None, axis: int) -> relax.Expr:
+def _dequantize_channel(
+    call: Call, input: relax.Expr, scales: relax.Expr, zero_points: relax.Expr | None, axis: int
+) -> relax.Expr:
     kind = _dequantize_zero(input)
     scales = call.cast(scales, "float32")
-    zeros = call.cast(zero_points, kind) if zero_points is not None else call.emit(R.zeros(scales.ty.shape, kind))
+    zeros = (
+        call.cast(zero_points, kind) if zero_points is not None else call.emit(R.zeros(scales.ty.shape, kind))
+    )
     return call.emit(R.dequantize(input, scales, zeros, axis=axis, out_dtype=call.dtype))

@@ -180,7 +180,9 @@ def _argsort(call: Call, self: relax.Expr, dim: int, descending: bool) -> relax.
 def _topk(call: Call, self: relax.Expr, k: Any, dim: int, largest: bool) -> list[relax.Expr]:
     _one_axis(self, "topk")
     if not isinstance(k, int):
-        raise ModelError("expected topk with a fixed k, got one that depends on an input shape; export with a fixed k")
+        raise ModelError(
+            "expected topk with a fixed k, got one that depends on an input shape; export with a fixed k"
+        )
     axis = dim % len(shape_of(self))
     both = call.emit(R.topk(self, k=k, axis=axis, largest=largest, ret_type="both", dtype="int64"))
     return [call.emit(both[0]), call.emit(both[1])]

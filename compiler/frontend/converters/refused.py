@@ -4,7 +4,9 @@ from __future__ import annotations
 
 _DATA_SHAPE = "its output shape depends on the values of a tensor"
 _RANDOM = "it draws random numbers, which differ from run to run; draw them outside and pass them as an input"
-_SOLVER = "it is a dense solver that TVM does not have; compute it outside of the model or fold it into a constant"
+_SOLVER = (
+    "it is a dense solver that TVM does not have; compute it outside of the model or fold it into a constant"
+)
 _COMPLEX = "it works on complex numbers, which TVM does not have; write it with real and imaginary parts"
 _SCALAR = "it turns a tensor into a Python number, so the graph depends on data; keep it a tensor"
 

@@ -31,7 +31,10 @@ def _resize(call: Call, x: relax.Expr, method: str, align_corners: bool) -> rela
     if method == "nearest_neighbor":
         mode = {"coordinate_transformation_mode": "asymmetric", "rounding_method": "floor"}
     else:
-        mode = {"coordinate_transformation_mode": "align_corners" if align_corners else "half_pixel", "rounding_method": ""}
+        mode = {
+            "coordinate_transformation_mode": "align_corners" if align_corners else "half_pixel",
+            "rounding_method": "",
+        }
     op, layout = (R.image.resize2d, "NCHW") if len(call.shape) == 4 else (R.image.resize3d, "NCDHW")
     return call.emit(op(x, call.shape[2:], layout=layout, method=method, **mode))
 
@@ -48,7 +51,9 @@ def _scales(call: Call, first: int, rank: int) -> list[Any]:
 def _nearest(call: Call) -> relax.Expr:
     x = call.importer.env[call.node.args[0]]
     if not _exact(call, x, _scales(call, 2, len(call.shape) - 2)):
-        return _by_matrices(call, x, lambda eye, size, scale: _call_nearest(eye, size, scale), _scales(call, 2, 2))
+        return _by_matrices(
+            call, x, lambda eye, size, scale: _call_nearest(eye, size, scale), _scales(call, 2, 2)
+        )
     return _resize(call, x, "nearest_neighbor", False)
 
 
@@ -65,22 +70,32 @@ def _smooth(call: Call, align_corners: bool) -> relax.Expr:
     if align_corners or _exact(call, x, scales):
         return _resize(call, x, "cubic" if cubic else "linear", align_corners)
     if len(call.shape) == 5:
-        raise ModelError("expected trilinear resizing by the ratio of the sizes, got another scale; give the output size")
+        raise ModelError(
+            "expected trilinear resizing by the ratio of the sizes, got another scale; give the output size"
+        )
     op = torch.ops.aten.upsample_bicubic2d if cubic else torch.ops.aten.upsample_bilinear2d
-    return _by_matrices(call, x, lambda eye, size, scale: op.default(eye, size, align_corners, *scale), scales)
+    return _by_matrices(
+        call, x, lambda eye, size, scale: op.default(eye, size, align_corners, *scale), scales
+    )
 
 
 @converter("_upsample_bilinear2d_aa.default", "_upsample_bicubic2d_aa.default")
 def _antialiased(call: Call, align_corners: bool) -> relax.Expr:
     x, op = call.importer.env[call.node.args[0]], call.node.target
-    return _by_matrices(call, x, lambda eye, size, scale: op(eye, size, align_corners, *scale), _scales(call, 3, 2))
+    return _by_matrices(
+        call, x, lambda eye, size, scale: op(eye, size, align_corners, *scale), _scales(call, 3, 2)
+    )
 
 
-def _by_matrices(call: Call, x: relax.Expr, resize: Callable[..., torch.Tensor], scales: list[Any]) -> relax.Expr:
+def _by_matrices(
+    call: Call, x: relax.Expr, resize: Callable[..., torch.Tensor], scales: list[Any]
+) -> relax.Expr:
     """Resize as two matrix products; the matrices are what PyTorch's own op makes of the identity."""
     sizes, out = shape_of(x)[2:], call.shape[2:]
     if not all(isinstance(n, int) for n in (*sizes, *out)):
-        raise ModelError("expected this resizing on fixed sizes, got symbolic ones; give an integer scale or fixed sizes")
+        raise ModelError(
+            "expected this resizing on fixed sizes, got symbolic ones; give an integer scale or fixed sizes"
+        )
     matrices = []
     for size, target, scale in zip(sizes, out, scales, strict=True):
         eye = torch.eye(size, dtype=torch.float64)[None, None]

@@ -14,7 +14,9 @@ aten = torch.ops.aten
 Tensor = torch.Tensor
 
 
-def rrelu(x: Tensor, lower: Any = 1 / 8, upper: Any = 1 / 3, training: bool = False, generator: Any = None) -> Any:
+def rrelu(
+    x: Tensor, lower: Any = 1 / 8, upper: Any = 1 / 3, training: bool = False, generator: Any = None
+) -> Any:
     """Outside of training the random slope is its mean."""
     return NotImplemented if training else aten.leaky_relu.default(x, (lower + upper) / 2)
 
@@ -146,7 +148,9 @@ def fake_quantize(
     return torch.where(fake_quant_enabled > 0, done.to(x.dtype), x), inside
 
 
-def fake_quantize_tensor(x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> tuple[Tensor, Tensor]:
+def fake_quantize_tensor(
+    x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int
+) -> tuple[Tensor, Tensor]:
     """Fake quantization with one scale; also what was not clipped."""
     level = torch.round(x * (1.0 / scale)) + zero_point
     inside = (level >= quant_min) & (level <= quant_max)
@@ -178,7 +182,9 @@ OWN: dict[Any, Callable[..., Any]] = {
 }
 
 
-def choose_qparams(x: Tensor, quant_min: int, quant_max: int, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def choose_qparams(
+    x: Tensor, quant_min: int, quant_max: int, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """Scale (float64) and zero point (int64) of one element each that cover the values and zero."""
     low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
     scale = ((high - low) / float(quant_max - quant_min)).clamp(min=eps)

@@ -44,7 +44,9 @@ def _identity(call: Call) -> relax.Expr:
 @converter("native_dropout.default")
 def _native_dropout(call: Call, input: relax.Expr, train: bool | None) -> list[relax.Expr]:
     if train:
-        raise ModelError("expected a model in evaluation mode, got dropout that is on; call model.eval() first")
+        raise ModelError(
+            "expected a model in evaluation mode, got dropout that is on; call model.eval() first"
+        )
     return [input, call.emit(R.full(relax.ShapeExpr(shape_of(input)), scalar(True, "bool"), "bool"))]
 
 
@@ -104,7 +106,9 @@ def take_slice(call: Call, x: relax.Expr, axis: int, begin: Dim, end: Dim, step:
 def _slice(call: Call, self: relax.Expr, dim: int, start: Any, end: Any, step: int) -> relax.Expr:
     begin, stop = slice_bounds(call, self, dim, start, end)
     if begin is None or stop is None:
-        raise ModelError("expected a slice whose bounds follow from the input shapes, got bounds that depend on data")
+        raise ModelError(
+            "expected a slice whose bounds follow from the input shapes, got bounds that depend on data"
+        )
     axis = dim % len(shape_of(self))
     if isinstance(begin, int) and begin == 0 and step == 1 and tirx_equal(stop, shape_of(self)[axis]):
         return self
@@ -126,7 +130,11 @@ def _bound(call: Call, position: Any, size: Dim) -> Dim:
     if isinstance(position, int) and position == 0:
         return 0
     shifted = position + size if isinstance(position, int) and position < 0 else position
-    shifted = shifted if isinstance(shifted, tirx.Expr) and not isinstance(shifted, int) else tirx.IntImm("int64", shifted)
+    shifted = (
+        shifted
+        if isinstance(shifted, tirx.Expr) and not isinstance(shifted, int)
+        else tirx.IntImm("int64", shifted)
+    )
     limit = size if not isinstance(size, int) else tirx.IntImm("int64", size)
     return simplify(tirx.max(tirx.min(shifted, limit), tirx.IntImm("int64", 0)))
 
@@ -149,7 +157,9 @@ def _select(call: Call, self: relax.Expr, dim: int, index: Any) -> relax.Expr:
 @converter("narrow.default")
 def _narrow(call: Call, self: relax.Expr, dim: int, start: Any, length: Any) -> relax.Expr:
     first = _bound(call, start, shape_of(self)[dim])
-    return take_slice(call, self, dim % len(shape_of(self)), first, simplify(first + dim_of(length, call.importer)))
+    return take_slice(
+        call, self, dim % len(shape_of(self)), first, simplify(first + dim_of(length, call.importer))
+    )
 
 
 def pieces(call: Call, x: relax.Expr, dim: int, sizes: list[Dim]) -> list[relax.Expr]:
@@ -214,7 +224,9 @@ def _roll_axis(call: Call, x: relax.Expr, axis: int, shift: Any) -> relax.Expr:
     else:
         by = simplify(tirx.floormod(by, tirx.IntImm("int64", size) if isinstance(size, int) else size))
     cut = simplify(size - by)
-    return call.emit(R.concat([take_slice(call, x, axis, cut, size), take_slice(call, x, axis, 0, cut)], axis=axis))
+    return call.emit(
+        R.concat([take_slice(call, x, axis, cut, size), take_slice(call, x, axis, 0, cut)], axis=axis)
+    )
 
 
 @converter("repeat.default", "tile.default")
@@ -249,17 +261,25 @@ def _unfold(call: Call, self: relax.Expr, dimension: int, size: int, step: int) 
 
 
 @converter("as_strided.default", "as_strided_copy.default")
-def _as_strided(call: Call, self: relax.Expr, size: list[Any], stride: list[Any], storage_offset: Any) -> relax.Expr:
+def _as_strided(
+    call: Call, self: relax.Expr, size: list[Any], stride: list[Any], storage_offset: Any
+) -> relax.Expr:
     """Gather by computed offsets; the input is taken as contiguous, which the importer's values always are."""
     source = call.node.args[0].meta["val"]
     if not source.is_contiguous():
-        raise ModelError("expected as_strided on a contiguous tensor, got a view; write it with slices and reshapes")
+        raise ModelError(
+            "expected as_strided on a contiguous tensor, got a view; write it with slices and reshapes"
+        )
     numbers = [*size, *stride, *shape_of(self), storage_offset or 0]
     if not all(isinstance(n, int) for n in numbers):
-        raise ModelError("expected as_strided with fixed sizes and strides, got symbolic ones; export with fixed sizes")
+        raise ModelError(
+            "expected as_strided with fixed sizes and strides, got symbolic ones; export with fixed sizes"
+        )
     offsets = np.full([1] * len(size), storage_offset or 0, dtype="int64")
     for axis, (count, by) in enumerate(zip(size, stride, strict=True)):
-        offsets = offsets + (np.arange(count) * by).reshape([-1 if a == axis else 1 for a in range(len(size))])
+        offsets = offsets + (np.arange(count) * by).reshape(
+            [-1 if a == axis else 1 for a in range(len(size))]
+        )
     flat = reshape(call, self, [int(np.prod(shape_of(self), dtype="int64"))])
     return call.emit(R.take(flat, array(np.broadcast_to(offsets, size)), axis=0))
 
@@ -308,7 +328,9 @@ def _diagonal(call: Call, self: relax.Expr, offset: int, dim1: int, dim2: int) -
     rows, cols = shape_of(self)[first], shape_of(self)[second]
     flat = reshape(call, moved, [*shape_of(moved)[:-2], simplify(rows * cols)])
     start = offset if offset >= 0 else simplify(cols * -offset)
-    steps = call.emit(R.multiply(R.arange(0, call.shape[-1], 1, "int64"), call.tensor(simplify(cols + 1), "int64")))
+    steps = call.emit(
+        R.multiply(R.arange(0, call.shape[-1], 1, "int64"), call.tensor(simplify(cols + 1), "int64"))
+    )
     return call.emit(R.take(flat, R.add(steps, call.tensor(start, "int64")), axis=rank - 2))
 
 

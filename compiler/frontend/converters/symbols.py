@@ -71,7 +71,9 @@ def to_tir(expr: Any, known: dict[str, Dim]) -> Dim:
         return known[str(expr)]
     name = type(expr).__name__
     if name not in _OPERATORS:
-        raise ModelError(f"expected a size made of + - * // % min max, got '{expr}'; export with fixed sizes there")
+        raise ModelError(
+            f"expected a size made of + - * // % min max, got '{expr}'; export with fixed sizes there"
+        )
     return _OPERATORS[name]([to_tir(arg, known) for arg in expr.args])
 
 

@@ -97,7 +97,11 @@ def assert_same(got: np.ndarray, want: torch.Tensor, tolerance: float) -> None:
 
 
 def check(
-    model: Any, args: Sequence[Any], dynamic_shapes: Any = None, other: Sequence[Any] = (), tolerance: float = 2e-5
+    model: Any,
+    args: Sequence[Any],
+    dynamic_shapes: Any = None,
+    other: Sequence[Any] = (),
+    tolerance: float = 2e-5,
 ) -> tvm.IRModule:
     """Import with `args`, run on them and on `other` (other sizes), compare; give back the imported module."""
     module = as_module(model)

@@ -82,6 +82,8 @@ def test_dynamic_length_with_mask():
 
 
 def test_one_mask_is_converted_once_for_many_layers():
-    mod = import_module(as_module(lambda x, m: sdpa()(sdpa()(x, x, x, m), x, x, m)), (Q, padded_mask()[..., :5]))
+    mod = import_module(
+        as_module(lambda x, m: sdpa()(sdpa()(x, x, x, m), x, x, m)), (Q, padded_mask()[..., :5])
+    )
     assert ops(mod).count("nn.attention_bias") == 2
     assert ops(mod).count("max") == 1

@@ -169,7 +169,10 @@ def test_extrema_keep_nan_and_first_index():
 
 def test_integer_reductions():
     x = torch.randint(-5, 5, (3, 4), dtype=torch.int32)
-    check(lambda x: (x.sum(), x.sum(1), x.prod(0), x.amax(1), *x.max(0), x.argmin(), x.cumsum(0), x.cumprod(1)), (x,))
+    check(
+        lambda x: (x.sum(), x.sum(1), x.prod(0), x.amax(1), *x.max(0), x.argmin(), x.cumsum(0), x.cumprod(1)),
+        (x,),
+    )
 
 
 def test_bool_reductions():
@@ -183,7 +186,12 @@ def test_training_statistics_are_not_mistaken():
     check(layer, (LINE * 3 + 1,))
 
 
-GRID_MODES = [(m, p, a) for m in ("bilinear", "nearest", "bicubic") for p in ("zeros", "border", "reflection") for a in (True, False)]
+GRID_MODES = [
+    (m, p, a)
+    for m in ("bilinear", "nearest", "bicubic")
+    for p in ("zeros", "border", "reflection")
+    for a in (True, False)
+]
 
 
 @pytest.mark.parametrize(("mode", "padding", "corners"), GRID_MODES)
@@ -198,7 +206,17 @@ def test_affine_grid(corners):
 
 
 def test_ops_that_stay_whole():
-    net = nn.Sequential(nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(2), nn.Linear(20, 4), nn.LayerNorm(4), nn.RMSNorm(4), nn.GELU())
+    net = nn.Sequential(
+        nn.Conv2d(6, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.SiLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(2),
+        nn.Linear(20, 4),
+        nn.LayerNorm(4),
+        nn.RMSNorm(4),
+        nn.GELU(),
+    )
     found = ops(import_module(as_module(net), (torch.randn(1, 6, 10, 12),)))
     whole = [name for name in found if name.startswith("nn.") or name in ("matmul", "permute_dims")]
     assert whole == ["nn.conv2d", "nn.batch_norm", "nn.silu", "nn.max_pool2d", "permute_dims", "matmul", "nn.layer_norm", "nn.rms_norm", "nn.gelu"]  # fmt: skip

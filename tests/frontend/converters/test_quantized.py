@@ -49,7 +49,9 @@ def test_quantized(name):
 
 
 def test_quantization_stays_explicit():
-    mod = import_module(as_module(lambda x: Q.dequantize_per_tensor(Q.quantize_per_tensor(x, 0.5, 3, *I8), 0.5, 3, *I8)), (X,))
+    mod = import_module(
+        as_module(lambda x: Q.dequantize_per_tensor(Q.quantize_per_tensor(x, 0.5, 3, *I8), 0.5, 3, *I8)), (X,)
+    )
     assert ops(mod) == ["quantize", "dequantize"]
 
 
@@ -66,7 +68,9 @@ def test_frozen_fake_quantize(kind):
 
 
 def test_frozen_per_channel():
-    fake = FakeQuantize(PerChannelMinMaxObserver, -127, 127, dtype=torch.int8, qscheme=torch.per_channel_symmetric, ch_axis=0)
+    fake = FakeQuantize(
+        PerChannelMinMaxObserver, -127, 127, dtype=torch.int8, qscheme=torch.per_channel_symmetric, ch_axis=0
+    )
     fake(X.clamp(-2, 2))
     check(freeze_fake_quantize(fake.eval()), (X,), tolerance=0)
 
