@@ -55,9 +55,8 @@ def main() -> int:
             labels = ", ".join(f"{word} {probability:.1%}" for word, probability in top_labels(logits))
             print(f"  {title:<8} {labels:<62} {times[title]:6.2f} ms")
         logits, expected = answers["Kiln"], answers["PyTorch"]
-        print(
-            f"  largest difference {np.abs(logits - expected).max():.0e} on a range of {np.ptp(expected):.0f}\n"
-        )
+        error = np.abs(logits - expected).max()
+        print(f"  largest difference {error:.0e} on a range of {np.ptp(expected):.0f}\n")
         agree &= top_labels(logits)[0][0] == top_labels(expected)[0][0]
     print(f"{session.threads} threads, medians; `kiln bench` compares with more runtimes")
     return 0 if agree else 1

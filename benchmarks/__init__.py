@@ -1,0 +1,1 @@
+"""Kiln against its peers on a table of models: `make bench`."""
