@@ -87,11 +87,10 @@ def compile(
         if elsewhere is None:
             session = Session(built.library, imported.signature, threads=threads, kind=device.kind)
         runner, notes = session, [*imported.notes, *built.notes]
-        if elsewhere is not None:
-            notes.append(f"not run at compile time: the library for '{device.name}' ({elsewhere})")
-            if check:
-                note(f"{elsewhere}; a build for this machine is checked instead")
-                runner = _host_session(imported, folder / "host")
+        if elsewhere is not None and check:
+            note(f"{elsewhere}; a build for this machine is checked instead")
+            notes.append("checked was a build of the same model for the compiling machine")
+            runner = _host_session(imported, folder / "host")
         checked = None
         if check and runner is not None:
             with stage("check"):

@@ -14,8 +14,8 @@ from compiler.bundle.manifest import (
     from_json,
     to_json,
 )
-from compiler.bundle.read import Bundle, read
-from compiler.bundle.write import write
+from compiler.bundle.reader import Bundle, read
+from compiler.bundle.writer import write
 
 __all__ = [
     "FORMAT",

@@ -27,7 +27,7 @@ def verify(
     from compiler.support.progress import stage
 
     with without_torch(), stage("verify"):
-        from compiler.deploy.verify import verify as recompute
+        from compiler.deploy.verification import verify as recompute
 
         reports = recompute(bundle, threads)
     for report in reports:

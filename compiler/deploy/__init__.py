@@ -3,7 +3,7 @@
 from compiler.deploy.compiled import CompiledModel
 from compiler.deploy.session import ALIGNMENT, Session, load, run_library, why_not_run
 from compiler.deploy.threads import choose_threads, use_threads
-from compiler.deploy.verify import OutputReport, relative_error, verify
+from compiler.deploy.verification import OutputReport, relative_error, verify
 
 __all__ = [
     "ALIGNMENT",

@@ -7,6 +7,7 @@ are read. Whatever is wrong is a `BundleError` of one line.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import struct
 import zipfile
@@ -21,7 +22,7 @@ import numpy as np
 
 from compiler.bundle.arrays import from_npy
 from compiler.bundle.manifest import Manifest, Part, from_json
-from compiler.bundle.write import MANIFEST, SEAL
+from compiler.bundle.writer import MANIFEST, SEAL
 from compiler.support.errors import BundleError, UsageError
 
 MAX_MANIFEST = 64 << 20
@@ -56,7 +57,7 @@ class Bundle:
             BundleError: the part does not have the size and hash that the manifest says.
         """
         with _opened(self.path) as archive:
-            return b"".join(_chunks(archive, name, self.manifest.parts[name], self.path))
+            return b"".join(_chunks(archive, name, self.manifest.parts[name]))
 
     def extract(self, name: str, to: Path) -> None:
         """Write the part `name` to the file `to`, which is removed again if the part is damaged.
@@ -65,13 +66,9 @@ class Bundle:
             BundleError: the part does not have the size and hash that the manifest says.
             UsageError: `to` cannot be written.
         """
-        try:
-            with _opened(self.path) as archive, _creating(to) as out:
-                for chunk in _chunks(archive, name, self.manifest.parts[name], self.path):
-                    _write(out, chunk, to)
-        except BaseException:
-            to.unlink(missing_ok=True)
-            raise
+        with _opened(self.path) as archive, _creating(to) as out:
+            for chunk in _chunks(archive, name, self.manifest.parts[name]):
+                _write(out, chunk, to)
 
     def golden(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return the golden inputs and outputs in signature order; two empty lists if there are none.
@@ -104,7 +101,7 @@ class Bundle:
         """
         with _opened(self.path) as archive:
             for name, part in self.manifest.parts.items():
-                for _ in _chunks(archive, name, part, self.path):
+                for _ in _chunks(archive, name, part):
                     pass
 
 
@@ -139,6 +136,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except BundleError as error:
         raise BundleError(f"cannot use the bundle '{path}': {error}") from error
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            # The archive points to a place before its beginning.
+            raise BundleError(f"cannot use the bundle '{path}': it is damaged (wrong offsets)") from error
         raise UsageError(f"cannot read the bundle '{path}': {error.strerror or error}") from error
     except RecursionError as error:
         raise BundleError(f"cannot use the bundle '{path}': it is nested too deeply") from error
@@ -206,7 +206,7 @@ def _bounded(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
     return data
 
 
-def _chunks(archive: zipfile.ZipFile, name: str, part: Part, path: Path) -> Iterator[bytes]:
+def _chunks(archive: zipfile.ZipFile, name: str, part: Part) -> Iterator[bytes]:
     """Yield the contents of a part; the last chunk comes only after the hash was compared."""
     _check_entry(archive.getinfo(name))
     digest, size, held = hashlib.sha256(), 0, b""
@@ -227,12 +227,17 @@ def _chunks(archive: zipfile.ZipFile, name: str, part: Part, path: Path) -> Iter
 
 @contextmanager
 def _creating(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file; it is removed again if the block fails."""
     try:
         file = path.open("xb")
     except OSError as error:
         raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error
-    with file:
-        yield file
+    try:
+        with file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _write(out: IO[bytes], chunk: bytes, path: Path) -> None:
