@@ -39,6 +39,11 @@ def main(args: Sequence[str] | None = None) -> int:
         return _say(f"{stop}", stop.exit_code)
     except BrokenPipeError:
         return _nobody_reads()
+    except SystemExit as wish:
+        # This is what rich makes of a broken pipe.
+        if isinstance(wish.__context__, BrokenPipeError):
+            return _nobody_reads()
+        raise
     except Exception as error:
         if debug:
             traceback.print_exc()

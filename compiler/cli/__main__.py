@@ -1,0 +1,7 @@
+"""``python -m compiler.cli``: the same as the command `kiln`."""
+
+import sys
+
+from compiler.cli import main
+
+sys.exit(main())
