@@ -167,12 +167,11 @@ class _BlockLayout(Rewriter):
         value = array_of(expr)
         if value is not None:
             return self._constant_operand(value, channels)
-        shape = static_shape(expr)
         if expr.ty.ndim == 0:
             return expr
         if expr.ty.ndim != 4 or not isinstance(expr.ty.shape, relax.ShapeExpr):
             return None
-        if shape is not None and shape[1] == 1 != channels:
+        if int(expr.ty.shape[1]) == 1 != channels:
             return self.emit(relax.op.expand_dims(expr, -1))
         return self._block(expr) if int(expr.ty.shape[1]) == channels else None
 
@@ -181,10 +180,10 @@ class _BlockLayout(Rewriter):
             return constant(value.reshape(()))
         if value.ndim not in (3, 4):
             return None
-        value = value.reshape((1,) * (4 - value.ndim) + value.shape)
-        if value.shape[1] == 1:
-            return constant(value[..., None])
-        return constant(pack_array(value, self.lanes)) if value.shape[1] == channels else None
+        image = value if value.ndim == 4 else value[None]
+        if image.shape[1] == 1:
+            return constant(image[..., None])
+        return constant(pack_array(image, self.lanes)) if image.shape[1] == channels else None
 
     def _pool(self, call: Any) -> Any | None:
         data = call.args[0]

@@ -96,7 +96,8 @@ def _scale_transposed(weight: np.ndarray, scale: np.ndarray, groups: int) -> np.
     inputs, outputs, *kernel = weight.shape
     grouped = weight.reshape(groups, inputs // groups, outputs, *kernel)
     factors = np.broadcast_to(scale, (groups * outputs,)).reshape(groups, 1, outputs, *[1] * len(kernel))
-    return (grouped * factors).reshape(weight.shape)
+    scaled: np.ndarray = (grouped * factors).reshape(weight.shape)
+    return scaled
 
 
 fold_scale = module_pass(_FoldScale)

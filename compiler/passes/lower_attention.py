@@ -49,7 +49,7 @@ class _LowerAttention(Rewriter):
         """Set to -inf what lies past the diagonal that starts at the top left or ends at the bottom right."""
         queries, keys = scores.ty.shape[2], scores.ty.shape[3]
         lowest = constant(np.array(-np.inf, dtype))
-        full = self.emit(relax.op.full(relax.ShapeExpr([queries, keys]), lowest, dtype))
+        full = self.emit(relax.op.broadcast_to(lowest, [queries, keys]))
         shift = 1 if kind == "TopLeft" else keys - queries + 1
         return self.emit(relax.op.add(scores, self.emit(relax.op.triu(full, shift))))
 

@@ -10,11 +10,18 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
+from compiler.passes import dump as ir_dump
 from compiler.passes.block_layout import block_layout
 from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_scale import fold_scale
 from compiler.passes.lower_attention import lower_attention
 from compiler.passes.pack_dense import pack_dense
+from compiler.passes.recognize_attention import recognize_attention
+from compiler.passes.recognize_gelu import recognize_gelu
+from compiler.passes.recognize_hard_swish import recognize_hard_swish
+from compiler.passes.recognize_layer_norm import recognize_layer_norm
+from compiler.passes.recognize_rms_norm import recognize_rms_norm
+from compiler.passes.recognize_silu import recognize_silu
 from compiler.passes.simplify import simplify
 from compiler.target import Target
 
@@ -34,6 +41,12 @@ def common_passes() -> list[tuple[str, Pass]]:
     """Return what every target kind starts with."""
     return [
         ("simplify", simplify),
+        ("recognize_silu", recognize_silu),
+        ("recognize_hard_swish", recognize_hard_swish),
+        ("recognize_gelu", recognize_gelu),
+        ("recognize_layer_norm", recognize_layer_norm),
+        ("recognize_rms_norm", recognize_rms_norm),
+        ("recognize_attention", recognize_attention),
         ("fold_constants", relax.transform.FoldConstant()),
         ("fold_batch_norm", fold_batch_norm),
         ("fold_scale", fold_scale),
@@ -44,7 +57,8 @@ def common_passes() -> list[tuple[str, Pass]]:
 
 def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
     """Return the ordered passes for a CPU."""
-    lanes = target.lanes("float32")
+    # Without vectors, four scalars side by side still share one load of the input.
+    lanes = max(4, target.lanes("float32"))
     return [
         *common_passes(),
         ("block_layout", block_layout(lanes)),
@@ -76,16 +90,20 @@ def optimize(
 ) -> tuple[tvm.IRModule, list[PassRecord]]:
     """Return `mod` as fused PrimFuncs called from a Relax ``main``, and what each pass did.
 
-    With `dump`, the IR is written there after each pass, as ``03_fold_scale.py`` and so on, in a form that
-    `compiler.passes.dump.read` reads back.
+    With `dump`, a folder, the IR is written there as imported and after each pass, as ``00_import.py``,
+    ``01_simplify.py`` and so on, in a form that `compiler.passes.dump.read` reads back.
     """
     records: list[PassRecord] = []
+    if dump is not None:
+        ir_dump.write(mod, dump / "00_import.py")
     with target.tvm_target():
-        for name, step in passes_for(target):
+        for number, (name, step) in enumerate(passes_for(target), 1):
             start, before = time.perf_counter(), _count(mod)
             mod = step(mod)
             seconds = time.perf_counter() - start
             records.append(PassRecord(name, seconds, _summary(before, _count(mod))))
+            if dump is not None:
+                ir_dump.write(mod, dump / f"{number:02}_{name}.py")
     return mod, records
 
 

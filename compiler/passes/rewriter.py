@@ -62,10 +62,12 @@ class Rewriter:
         self._definitions, self._readers = {}, {param: counts[param] for param in function.params}
         with self.builder.function("main", list(function.params), attrs=_attributes(function)):
             with self.builder.dataflow():
-                for block in function.body.blocks:
-                    for binding in block.bindings:
-                        self._visit(binding, counts[binding.var])
-                result = self.builder.emit_output(self._map(function.body.body))
+                bindings = [b for block in function.body.blocks for b in block.bindings]
+                returned = bindings.pop() if _ends_in_result(function, bindings) else None
+                for binding in bindings:
+                    self._visit(binding, counts[binding.var])
+                value = self._map(function.body.body) if returned is None else self._rewritten(returned)
+                result = self.builder.emit_output(value)
             self.builder.emit_func_output(result)
         return self.builder.finalize()
 
@@ -74,11 +76,14 @@ class Rewriter:
             var = self.builder.match_cast(self._map(binding.value), binding.ty)
             self._definitions[var] = binding.value
         else:
-            self.old_type = binding.var.ty
-            var = self.emit(self.rewrite(self._map(binding.value)))
+            var = self.emit(self._rewritten(binding))
         self._new[binding.var] = var
         # A pass may merge two old variables into one new one; count all readers of both.
         self._readers[var] = self._readers.get(var, 0) + readers
+
+    def _rewritten(self, binding: Any) -> Any:
+        self.old_type = binding.var.ty
+        return self.rewrite(self._map(binding.value))
 
     def _map(self, expr: Any) -> Any:
         """Return `expr` with old variables replaced by new ones."""
@@ -115,11 +120,18 @@ def static_extents(ty: Any) -> tuple[int, ...] | None:
 def module_pass(rewriter: type[Rewriter]) -> Callable[[tvm.IRModule], tvm.IRModule]:
     """Return a TVM module pass that runs `rewriter` and removes what it left unused."""
 
-    @tvm.transform.module_pass(opt_level=0, name=rewriter.name)
     def run(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
         return relax.transform.DeadCodeElimination()(rewriter().run(mod))
 
-    return run  # type: ignore[no-any-return]
+    made: Callable[[tvm.IRModule], tvm.IRModule]
+    made = tvm.transform.module_pass(run, opt_level=0, name=rewriter.name)
+    return made
+
+
+def _ends_in_result(function: Any, bindings: list[Any]) -> bool:
+    """Tell whether the last binding makes what `function` returns."""
+    last = bindings[-1] if bindings else None
+    return isinstance(last, relax.VarBinding) and last.var.same_as(function.body.body)
 
 
 def _attributes(function: Any) -> dict[str, Any]:

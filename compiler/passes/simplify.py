@@ -7,11 +7,12 @@ row. What then has no reader goes with dead-code elimination.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-import tvm
 from tvm import relax
+from tvm_ffi import structural_equal
 
 from compiler.passes.constants import array_of, constant
 from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_extents
@@ -80,15 +81,10 @@ class _Simplify(Rewriter):
 
     def _divide(self, call: Any) -> Any | None:
         value = array_of(call.args[1])
-        if value is None or value.size != 1 or value.dtype.kind != "f" or not value.all():
+        if value is None or value.size != 1 or value.dtype.kind != "f" or (value == 1).all():
             return self._neutral(call, 1, either=False)
         # A power of two has an exact reciprocal, and a multiplication is several times cheaper.
-        mantissa = abs(float(value.reshape(())))
-        while mantissa > 1:
-            mantissa /= 2
-        while mantissa < 0.5:
-            mantissa *= 2
-        exact = mantissa in (0.5, 1.0)
+        exact = abs(math.frexp(float(value.reshape(())))[0]) == 0.5
         return relax.op.multiply(call.args[0], constant((1 / value).astype(value.dtype))) if exact else None
 
     def _concat(self, call: Any) -> Any | None:
@@ -110,7 +106,7 @@ def _equal_types(a: Any, b: Any) -> bool:
     """Tell whether two tensor types have the same dtype and the same known shape."""
     if static_extents(a) is not None:
         return static_extents(a) == static_extents(b) and str(a.dtype) == str(b.dtype)
-    return isinstance(getattr(a, "shape", None), relax.ShapeExpr) and bool(tvm.ir.structural_equal(a, b))
+    return isinstance(getattr(a, "shape", None), relax.ShapeExpr) and bool(structural_equal(a, b))
 
 
 simplify = module_pass(_Simplify)

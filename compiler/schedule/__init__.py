@@ -1,5 +1,6 @@
 """Schedules every kernel for the target."""
 
-from compiler.schedule.apply import KernelRecord, schedule
+from compiler.schedule.apply import schedule
+from compiler.schedule.record import KernelRecord
 
 __all__ = ["KernelRecord", "schedule"]

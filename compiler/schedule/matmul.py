@@ -86,7 +86,7 @@ def _task(sch: Schedule, batch: list[Any], outer_row: Any) -> Any:
 
 
 def _lanes(sch: Schedule, anchor: Any, target: Target, *, packed: bool) -> int:
-    """Return the columns of one vector: the panel's width, or the widest that divides the product's columns."""
+    """Return the columns of one vector: the panel's width, or the widest that divides the columns."""
     columns = extent(sch, sch.get_loops(anchor)[-2])
     widest = target.lanes("float32")
     if columns is None:

@@ -10,6 +10,10 @@ from compiler.target import Target
 LATENCY_TIMES_PORTS = 8
 """Independent accumulators that keep two FMA pipes of latency 4 busy (Zen 4, Golden Cove: 4 cycles, 2
 pipes; uops.info). Fewer leave the pipes waiting."""
+_SECOND_CODE = 1.02
+"""A shorter last tile is code of its own, to be compiled and fetched: no gain unless it saves this much."""
+_LONG = 1 << 12
+"""The length assumed for a symbolic extent."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +44,25 @@ def legal_tiles(target: Target, max_rows: int, max_vectors: int) -> list[Tile]:
 
 
 def cost(tile: Tile, rows: int | None, vectors: int | None, target: Target) -> float:
-    """Return the estimated cost of one useful FMA, relative to the ideal 1.
+    """Return the estimated time for `rows` by `vectors` outputs over that of an ideal machine, at least 1.
 
-    The product of three factors: lanes computed per lane wanted (the last tile is shorter, and runs as
-    slowly as the latency of its few accumulators allows); loads per FMA, which weigh little where the FMA
-    reads a broadcast from memory itself (AVX-512) and half an FMA elsewhere; and pipes left waiting.
+    A step of a tile's reduction takes one cycle an FMA, or as long as the latency of its few accumulators
+    allows, and a little for each load: little where the FMA reads a broadcast from memory itself
+    (AVX-512), half an FMA elsewhere. The last tile along each axis is as short as it must be.
     """
     load = 0.1 if target.vector.bits >= 512 else 0.5
-    loads = 1 + load * (tile.rows + tile.vectors) / tile.accumulators
-    return _waste(tile.rows, rows, tile.vectors) * _waste(tile.vectors, vectors, tile.rows) * loads
 
+    def step(height: int, width: int) -> float:
+        return max(height * width, LATENCY_TIMES_PORTS) + load * (height + width) if height * width else 0.0
 
-def _waste(size: int, extent: int | None, other: int) -> float:
-    """Return time per useful row over the ideal, for tiles of `size` along an axis of `extent`."""
-    full, rest = divmod(extent, size) if extent is not None else (64, 0)
-
-    def time(rows: int) -> float:
-        return max(rows * other, LATENCY_TIMES_PORTS) / other if rows else 0.0
-
-    return (full * time(size) + time(rest)) / (full * size + rest)
+    full_rows, last_rows = divmod(rows or _LONG, tile.rows)
+    full_vectors, last_vectors = divmod(vectors or _LONG, tile.vectors)
+    total = full_rows * full_vectors * step(tile.rows, tile.vectors)
+    total += full_vectors * step(last_rows, tile.vectors) + full_rows * step(tile.rows, last_vectors)
+    total += step(last_rows, last_vectors)
+    if last_rows or last_vectors:
+        total *= _SECOND_CODE
+    return total / ((rows or _LONG) * (vectors or _LONG))
 
 
 def choose_tile(tiles: Iterable[Tile], rows: int | None, vectors: int | None, target: Target) -> Tile:

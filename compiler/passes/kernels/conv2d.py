@@ -40,7 +40,8 @@ def _padded(data: Any, shape: Conv2dShape) -> Any:
     def value(*index: Any) -> Any:
         n, c, h, w, *rest = index
         inside = tirx.all(h >= top, h < height + top, w >= left, w < width + left)
-        return tirx.if_then_else(inside, data[(n, c, h - top, w - left, *rest)], tirx.const(0, data.dtype))
+        source = (n, c, h - top, w - left, *rest)
+        return tirx.if_then_else(inside, data[source], tirx.const(0, data.dtype))
 
     padded = (*data.shape[:2], height + top + bottom, width + left + right, *data.shape[4:])
     return te.compute(padded, value, name="pad")
@@ -84,7 +85,8 @@ def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
             read = padded[n, channel // data.shape[4], y, x, channel % data.shape[4]]
         else:
             read = padded[n, first + rc, y, x]
-        return te.sum(read * weight[(co, rc, rh, rw, *inner, v)], axis=[rc, rh, rw, *inner])
+        position = (co, rc, rh, rw, *inner, v)
+        return te.sum(read * weight[position], axis=[rc, rh, rw, *inner])
 
     return te.compute(
         (data.shape[0], blocks, height, width, lanes), value, name="conv2d", attrs={RULE: "conv2d"}

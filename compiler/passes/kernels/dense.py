@@ -20,12 +20,12 @@ def dense(x: Any, weight: Any, outputs: int) -> Any:
     k = te.reduce_axis((0, depth), "k")
     product = te.compute(
         (*rows, panels, lanes),
-        lambda *i: te.sum(x[(*i[:-2], k)] * weight[i[-2], k, i[-1]], axis=[k]),
+        lambda *i: te.sum(_at(x, *i[:-2], k) * weight[i[-2], k, i[-1]], axis=[k]),
         name="dense",
         attrs={RULE: "dense"},
     )
     return te.compute(
-        (*rows, outputs), lambda *i: product[(*i[:-1], i[-1] // lanes, i[-1] % lanes)], name="unpack"
+        (*rows, outputs), lambda *i: _at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes), name="unpack"
     )
 
 
@@ -45,7 +45,7 @@ def matmul(a: Any, b: Any) -> Any:
         own = tensor.shape[:-2]
         leading = index[len(index) - len(own) :]
         picked = [0 if _is_one(extent) else i for i, extent in zip(leading, own, strict=True)]
-        return tensor[(*picked, row, column)]
+        return _at(tensor, *picked, row, column)
 
     return te.compute(
         (*batch, a.shape[-2], b.shape[-1]),
@@ -53,6 +53,10 @@ def matmul(a: Any, b: Any) -> Any:
         name="matmul",
         attrs={RULE: "matmul"},
     )
+
+
+def _at(tensor: Any, *index: Any) -> Any:
+    return tensor[index]
 
 
 def _is_one(extent: Any) -> bool:

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tvm import te, tirx
+
+from compiler.passes.kernels import dense as kernel
+from compiler.schedule.matmul import default, legal
+from compiler.target import load
+from tests.schedule.kernels import cpu, placeholder, random, run, runnable
+
+
+def _check_dense(target, rows, depth, outputs, lanes):
+    x, weight, bias = random(*rows, depth), random(depth, outputs), random(outputs)
+    packed = kernel.pack_dense_weights(weight, lanes)
+    a, w, b = placeholder("a", *x.shape), placeholder("w", *packed.shape), placeholder("b", outputs)
+    product = kernel.dense(a, w, outputs)
+    out = te.compute(product.shape, lambda *i: tirx.max(product[i] + b[i[-1]], tirx.const(0, "float32")))
+    got, rule = run([a, w, b], out, [x, packed, bias], target)
+    assert rule == "matmul"
+    expected = np.maximum(x.astype("float64") @ weight + bias, 0)
+    np.testing.assert_allclose(got, expected, atol=1e-5 * np.sqrt(depth), rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", runnable())
+@pytest.mark.parametrize("rows", [(1,), (7,), (197,), (1, 128), (3, 50), (2, 3, 5)])
+@pytest.mark.parametrize(("depth", "outputs"), [(64, 192), (33, 40)])
+def test_dense_layers(target, rows, depth, outputs):
+    target = cpu(target)
+    lanes = max(n for n in (4, 8, 16) if outputs % n == 0 and n <= max(4, target.lanes("float32")))
+    _check_dense(target, rows, depth, outputs, lanes)
+
+
+@settings(max_examples=12, deadline=None)
+@given(rows=st.integers(1, 40), depth=st.integers(1, 50), outputs=st.integers(1, 70))
+def test_dense_layers_of_any_size(rows, depth, outputs):
+    _check_dense(load("host"), (rows,), depth, outputs, load("host").lanes("float32"))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    batch=st.sampled_from([(), (1,), (3,), (12,), (2, 5)]),
+    rows=st.integers(1, 40),
+    depth=st.integers(1, 40),
+    columns=st.integers(1, 70),
+)
+def test_products_of_activations(batch, rows, depth, columns):
+    x, y = random(*batch, rows, depth), random(*batch, depth, columns)
+    a, b = placeholder("a", *x.shape), placeholder("b", *y.shape)
+    got, rule = run([a, b], kernel.matmul(a, b), [x, y], load("host"))
+    assert rule == "matmul"
+    np.testing.assert_allclose(got, x.astype("float64") @ y, atol=1e-5 * np.sqrt(depth), rtol=1e-5)
+
+
+def test_the_default_is_legal_and_packed_panels_divide():
+    target = load("x86-64-v3")
+    for rows in (None, 1, 5, 128, 197):
+        for vectors in (None, 1, 3, 7, 48):
+            decisions = default(rows, vectors, 8, target, packed=True)
+            assert decisions in legal(target, 8)
+            assert vectors is None or vectors % decisions.tile.vectors == 0
