@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.frontend.input_text import Axis, InputText, axis_extent, example_extents, make_example
+from compiler.frontend.input_text import Axis, InputText, make_example
 from compiler.support.errors import UsageError, did_you_mean
 
 
@@ -29,21 +29,31 @@ class Varying:
         return any(self.leaves)
 
 
-def accept_examples(examples: Any) -> Arguments:
-    """Read example inputs as users write them: one tensor, a sequence, a mapping, or (sequence, mapping)."""
+def accept_examples(examples: Any, module: Any = None) -> Arguments:
+    """Read example inputs as users write them: one tensor, a sequence, a mapping, or (sequence, mapping).
+
+    A pair is taken as positional and keyword arguments only where `module` has such keywords.
+    """
     if isinstance(examples, Arguments):
         return examples
     if isinstance(examples, Mapping):
         return Arguments((), {str(name): _tensors(value) for name, value in examples.items()})
     if isinstance(examples, tuple) and len(examples) == 2 and isinstance(examples[0], (tuple, list)):
         positional, keywords = examples
-        if isinstance(keywords, Mapping) and all(isinstance(name, str) for name in keywords):
+        if isinstance(keywords, Mapping) and _are_keywords(keywords, module):
             return Arguments(
                 tuple(map(_tensors, positional)), {name: _tensors(value) for name, value in keywords.items()}
             )
     if isinstance(examples, (tuple, list)):
         return Arguments(tuple(_tensors(value) for value in examples), {})
     return Arguments((_tensors(examples),), {})
+
+
+def _are_keywords(names: Mapping[Any, Any], module: Any) -> bool:
+    if module is None or not all(isinstance(name, str) for name in names):
+        return module is None
+    parameters = forward_signature(module).parameters
+    return any(p.kind is p.VAR_KEYWORD for p in parameters.values()) or names.keys() <= parameters.keys()
 
 
 def bind(module: Any, arguments: Arguments) -> Arguments:
@@ -227,16 +237,24 @@ def dynamic_shapes(module: Any, arguments: Arguments, varying: Varying) -> Any:
     return pytree.tree_unflatten(leaves, tree)
 
 
-def widen_examples(arguments: Arguments, varying: Varying) -> Arguments:
-    """Repeat tensors along varying axes of extent 1: torch.export takes such an extent for a constant."""
+def examples_to_trace(arguments: Arguments, varying: Varying) -> Arguments:
+    """Return the tensors to trace with: no two the same, none of extent 1 along a varying axis.
+
+    torch.export takes such an extent for a constant; the tensor is repeated along the axis.
+    """
     import torch
     import torch.utils._pytree as pytree
 
     leaves, tree = pytree.tree_flatten((arguments.args, arguments.kwargs))
+    seen: set[int] = set()
 
     def widened(leaf: Any, axes: Mapping[int, Axis]) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return leaf
+        if id(leaf) in seen:
+            # torch.export would take one tensor given twice for one input.
+            leaf = leaf.clone()
+        seen.add(id(leaf))
         for position, axis in axes.items():
             if leaf.shape[position] == 1 and axis.factor == 1 and axis.high != 1:
                 leaf = leaf.repeat_interleave(max(2, axis.low), dim=position)
@@ -257,19 +275,3 @@ def _tensors(value: Any) -> Any:
     return pytree.tree_map(
         lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf, value
     )
-
-
-__all__ = [
-    "Arguments",
-    "Varying",
-    "accept_examples",
-    "axis_extent",
-    "bind",
-    "bound_arguments",
-    "dynamic_shapes",
-    "example_extents",
-    "find_varying",
-    "from_texts",
-    "varying_of_texts",
-    "widen_examples",
-]

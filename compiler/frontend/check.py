@@ -175,7 +175,7 @@ def _compare_one(name: str, expected: np.ndarray, actual: np.ndarray, tolerance:
     wide, other = expected.astype(np.float64), actual.astype(np.float64)
     mismatch = _special(wide, other)
     finite = np.isfinite(wide) & np.isfinite(other)
-    error = float(np.abs(wide - other)[finite].max(initial=0.0))
+    error = float(np.abs(wide[finite] - other[finite]).max(initial=0.0))
     scale = 1.0 if exact else _scale(wide[np.isfinite(wide)])
     return OutputCheck(name, error, error / scale, scale, limit, mismatch)
 

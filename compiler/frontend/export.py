@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any
 
-from compiler.frontend.arguments import Arguments, Varying, dynamic_shapes, widen_examples
+from compiler.frontend.arguments import Arguments, Varying, dynamic_shapes, examples_to_trace
 from compiler.frontend.location import source_of_error
 from compiler.support.errors import ModelError
 
@@ -28,7 +28,7 @@ def export(module: Any, arguments: Arguments, varying: Varying) -> tuple[Any, tu
 
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError("a TorchScript module is exported by its own reader")
-    wide = widen_examples(arguments, varying)
+    wide = examples_to_trace(arguments, varying)
     shapes = dynamic_shapes(module, arguments, varying)
     with warnings.catch_warnings(record=True) as seen, evaluating(module), quiet():
         warnings.simplefilter("always")

@@ -57,6 +57,8 @@ def make_module(text: str, seed: int = 0) -> Made:
         torch.manual_seed(seed)
         home = _import(match["home"], text)
         found = _attribute(home, match["name"], match["home"])
+        # Again: importing may have drawn numbers, and happens only once.
+        torch.manual_seed(seed)
         return _accept(_call(found, arguments, keywords, text), match["name"], text)
 
 

@@ -10,7 +10,7 @@ from compiler.frontend.interface import Interface
 
 # Operators that give the same integers in another shape.
 _KEEP = frozenset(
-    [
+    (
         "view",
         "reshape",
         "_unsafe_view",
@@ -28,7 +28,7 @@ _KEEP = frozenset(
         "alias",
         "detach",
         "flatten",
-    ]
+    )
 )
 
 

@@ -182,7 +182,7 @@ def _arguments(module: Any, request: _Request, origin: str) -> tuple[Arguments, 
         if not arguments.kwargs:
             dynamic = _by_position(request.inputs, dynamic)
     elif request.examples is not None:
-        arguments = bind(module, accept_examples(request.examples))
+        arguments = bind(module, accept_examples(request.examples, module))
     else:
         declared = declared_examples(module, request.factory)
         if declared is None:
@@ -228,7 +228,7 @@ def _load_program(program: Any, request: _Request, origin: str) -> Model:
     if request.inputs:
         raise UsageError(f"{origin} was exported with fixed input shapes; describe inputs when exporting it")
     if request.examples is not None:
-        arguments: Arguments | None = accept_examples(request.examples)
+        arguments: Arguments | None = accept_examples(request.examples, program.module(check_guards=False))
     elif program.example_inputs is not None:
         arguments = Arguments(*program.example_inputs)
     else:

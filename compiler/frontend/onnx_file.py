@@ -23,6 +23,8 @@ from compiler.support.signature import Dim, Signature, TensorSpec
 
 _BUILT_IN = ("", "ai.onnx")
 
+Ranges = Mapping[str, "tuple[int, int | None]"]
+
 
 def read_onnx(
     path: Path, inputs: Sequence[InputText] = (), dynamic: Mapping[str, Any] | None = None
@@ -42,14 +44,15 @@ def read_onnx(
     proto = _read(path)
     specs = _input_specs(proto, inputs, path)
     outputs = tuple(_spec(value, {}) for value in proto.graph.output)
-    mod = _import(proto, specs, path)
     names = sorted({dim for spec in specs for dim in spec.shape if isinstance(dim, str)})
     ranges = {a.name: (a.low, a.high) for each in inputs for a in each.axes if a.name is not None}
+    dims = {name: ranges.get(name, (1, None)) for name in names}
+    mod = _import(proto, specs, dims, path)
     signature = Signature(
         inputs=specs,
         outputs=_with_shapes(outputs, mod),
         output_tree={"dict": {spec.name: "*" for spec in outputs}},
-        dims={name: ranges.get(name, (1, None)) for name in names},
+        dims=dims,
     )
     verify(mod, signature, str(path))
     reference, runner = _reference(path, proto, signature)
@@ -118,7 +121,7 @@ def _dim(dim: Any, name: str, position: int) -> Dim:
     return text if text.isidentifier() else f"{re.sub(r'[^0-9A-Za-z_]', '_', name)}_dim{position}"
 
 
-def _import(proto: Any, specs: Sequence[TensorSpec], path: Path) -> tvm.IRModule:
+def _import(proto: Any, specs: Sequence[TensorSpec], dims: Ranges, path: Path) -> tvm.IRModule:
     from tvm.relax.frontend.onnx import from_onnx
 
     symbols: dict[str, Any] = {}
@@ -133,21 +136,26 @@ def _import(proto: Any, specs: Sequence[TensorSpec], path: Path) -> tvm.IRModule
             mod = from_onnx(proto, shape_dict=shapes, keep_params_in_input=False)
         except Exception as error:
             raise _explain(proto, path, error) from error
-    return _return_tuple(mod)
+    return _return_tuple(mod, dims)
 
 
-def _return_tuple(mod: tvm.IRModule) -> tvm.IRModule:
-    """Make ``main`` return a tuple, without the attribute that would tell inputs from parameters."""
+def _return_tuple(mod: tvm.IRModule, dims: Ranges) -> tvm.IRModule:
+    """Make ``main`` return a tuple; of its attributes keep the bounds of symbolic sizes only."""
     main = mod["main"]
-    body = main.body
+    body, kind = main.body, main.ret_ty
     if not isinstance(main.ret_ty, relax.TupleType):
-        body = relax.SeqExpr(body.blocks, relax.Tuple([body.body]))
-    lower = {str(v.name): 1 for v in relax.analysis.defined_symbolic_vars(main)}
-    attrs = {"global_symbol": "main", **({"tir_var_lower_bound": lower} if lower else {})}
+        body, kind = relax.SeqExpr(body.blocks, relax.Tuple([body.body])), relax.TupleType([kind])
+    upper = {name: high for name, (_, high) in dims.items() if high is not None}
+    attrs: dict[str, Any] = {"global_symbol": "main"}
+    if dims:
+        attrs["tir_var_lower_bound"] = {name: low for name, (low, _) in dims.items()}
+    if upper:
+        attrs["tir_var_upper_bound"] = upper
     function = relax.Function(
-        main.params, body, is_pure=main.is_pure, attrs=tvm.ir.make_node("ir.DictAttrs", **attrs)
+        main.params, body, kind, is_pure=main.is_pure, attrs=tvm.ir.make_node("ir.DictAttrs", **attrs)
     )
-    return tvm.IRModule({tvm.ir.GlobalVar("main"): function, **_others(mod)})
+    whole = tvm.IRModule({tvm.ir.GlobalVar("main"): function, **_others(mod)})
+    return relax.transform.Normalize()(whole)
 
 
 def _others(mod: tvm.IRModule) -> dict[Any, Any]:
