@@ -14,6 +14,7 @@ comparison with PyTorch) and ``fallback`` (False raises the error instead of run
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,9 +59,11 @@ class _Graph:
         self._options = options
         nodes = [node for node in graph.graph.nodes if node.op == "placeholder"]
         self._weights = [i for i, node in enumerate(nodes) if _is_weight(node)]
+        self._numbers = [i for i, node in enumerate(nodes) if _is_number(node)]
         self._shapes = {i: shape for i, node in enumerate(nodes) if (shape := _fake_shape(node)) is not None}
         self._symbols = {i: _symbol(node) for i, node in enumerate(nodes) if i not in self._shapes}
         self._frozen: dict[int, Frozen] = {}
+        self._known: dict[int, float] = {}
         self._compiled: Any = None
         self._in_pytorch = False
         self._warned = False
@@ -85,7 +88,7 @@ class _Graph:
     @property
     def _tensors(self) -> list[int]:
         """The positions of the inputs that stay inputs."""
-        return [i for i in self._shapes if i not in self._weights]
+        return [i for i in self._shapes if i not in self._weights and i not in self._numbers]
 
     def _not_now(self, args: Sequence[Any]) -> str:
         """Return why this call cannot be Kiln's, "" if it can."""
@@ -101,15 +104,17 @@ class _Graph:
     def _weights_changed(self, args: Sequence[Any]) -> bool:
         return any(
             args[i] is not tensor or _changes(tensor) != count for i, (tensor, count) in self._frozen.items()
-        )
+        ) or any(args[i].item() != number for i, number in self._known.items())
 
     def _compile(self, args: Sequence[Any]) -> None:
         from compiler.driver import compile as compile_model
 
         self._compiled = None
         self._frozen = {i: (args[i], _changes(args[i])) for i in self._weights}
+        self._known = {i: args[i].item() for i in self._numbers}
+        graph = _with_numbers(self._graph, self._known)
         sizes = _sizes(self._symbols, [self._shapes[i] for i in self._tensors])
-        module = _WithWeights(self._graph, args, self._tensors, {i: args[i] for i in self._weights}, sizes)
+        module = _WithWeights(graph, args, self._tensors, {i: args[i] for i in self._weights}, sizes)
         dynamic = _dynamic([self._shapes[i] for i in self._tensors])
         with torch.no_grad():
             self._compiled = compile_model(
@@ -167,12 +172,48 @@ def _is_weight(node: Any) -> bool:
     return "._parameters[" in text or "._buffers[" in text
 
 
+def _is_number(node: Any) -> bool:
+    """Return whether a placeholder is a Python number that Dynamo put into a tensor, only to be taken out."""
+    value = node.meta.get("example_value")
+    return (
+        isinstance(value, torch.Tensor)
+        and value.ndim == 0
+        and bool(node.users)
+        and all(map(_takes_out, node.users))
+    )
+
+
+def _takes_out(node: Any) -> bool:
+    return bool(node.op == "call_method" and node.target == "item")
+
+
+def _with_numbers(graph: torch.fx.GraphModule, numbers: Mapping[int, float]) -> torch.fx.GraphModule:
+    """Return the graph with the numbers, by the position of their input, written into it."""
+    if not numbers:
+        return graph
+    changed = copy.copy(graph)
+    changed.graph = copy.deepcopy(graph.graph)
+    nodes = [node for node in changed.graph.nodes if node.op == "placeholder"]
+    for i, number in numbers.items():
+        for item in list(nodes[i].users):
+            for user in list(item.users):
+                user.args = torch.fx.map_arg(user.args, lambda a, item=item, n=number: n if a is item else a)
+                user.kwargs = torch.fx.map_arg(
+                    user.kwargs, lambda a, item=item, n=number: n if a is item else a
+                )
+            changed.graph.erase_node(item)
+    changed.recompile()
+    return changed
+
+
 def _fake_shape(node: Any) -> tuple[int | str, ...] | None:
     """Return a placeholder's shape, symbols by name; None for one that is no tensor."""
     value = node.meta.get("example_value")
     if not isinstance(value, torch.Tensor):
         return None
-    return tuple(size if isinstance(size, int) else str(size) for size in value.shape)
+    # A size that was once symbolic and turned out to be fixed still is a SymInt.
+    texts = (str(size) for size in value.shape)
+    return tuple(int(text) if text.isdigit() else text for text in texts)
 
 
 def _symbol(node: Any) -> str:
