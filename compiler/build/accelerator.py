@@ -29,11 +29,11 @@ class DeviceCode:
             return data
         module = read_device_module(kind, data)
         self._modules.append(module)
-        self._keep(_SUFFIXES[kind], module.code.decode())
+        self._keep(_SUFFIXES[kind], module.source)
         if kind != "cuda":
             return data
         assert self.target.accelerator is not None
-        code = compile_cuda(module.code.decode(), self.target.accelerator.arch, self.folder)
+        code = compile_cuda(module.source, self.target.accelerator.arch, self.folder)
         if code is None:
             return data
         self._compiled.append(code)

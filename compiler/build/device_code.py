@@ -5,6 +5,7 @@ Everything is little endian. A string or an array starts with its length as u64.
     library binary = u64 size, import tree, {kind, [u64 size, module]} for each module
     import tree    = u64[] first child of each module (and the end), u64[] children
     device module  = format, u64 count of kernels, kernels, code
+    code           = a string, or on Metal u64 count of kernels, {name, string} for each
     kernel         = key, name, {u8 code, u8 bits, u16 lanes}[] arguments, string[] launch tags, i32[] extras
 
 The kind ``_lib`` stands for the machine code itself and has no bytes. Read in TVM's ``codegen.cc`` and
@@ -37,21 +38,26 @@ class Kernel:
 
 @dataclass(frozen=True)
 class DeviceModule:
-    """The kernels of one accelerator: `code` in `format` (``cuda``, ``fatbin``, ``cl``, ``metal``)."""
+    """The kernels of one accelerator, in `format` (``cuda``, ``fatbin``, ``cl``, ``metal``).
+
+    `source` is their text as TVM generated it; `table` and `payload` are the function table and the code,
+    serialized.
+    """
 
     kind: str
     format: str
     kernels: tuple[Kernel, ...]
+    source: str
     table: bytes
-    code: bytes
+    payload: bytes
 
     def with_code(self, format: str, code: bytes) -> DeviceModule:
-        """Return the same kernels with other code."""
-        return replace(self, format=format, code=code)
+        """Return the same kernels with other code, such as the source compiled."""
+        return replace(self, format=format, payload=_string(code))
 
     def to_bytes(self) -> bytes:
         """Return the serialized module, without its kind."""
-        return _string(self.format.encode()) + self.table + _string(self.code)
+        return _string(self.format.encode()) + self.table + self.payload
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,10 @@ def read_device_module(kind: str, data: bytes) -> DeviceModule:
     format = reader.string().decode()
     start = reader.at
     kernels = tuple(_kernel(reader) for _ in range(reader.number("<Q")))
-    table = data[start : reader.at]
-    code = reader.string()
+    table, payload = data[start : reader.at], data[reader.at :]
+    source = _sources(reader) if kind == "metal" else reader.string().decode()
     reader.expect_end()
-    return DeviceModule(kind, format, kernels, table, code)
+    return DeviceModule(kind, format, kernels, source, table, payload)
 
 
 def write_tree(firsts: tuple[int, ...], children: tuple[int, ...]) -> bytes:
@@ -111,6 +117,12 @@ def write_tree(firsts: tuple[int, ...], children: tuple[int, ...]) -> bytes:
 def write_module(kind: str, data: bytes | None) -> bytes:
     """Return a module with its kind, as it stands in a library binary."""
     return _string(kind.encode()) + (b"" if data is None else _string(data))
+
+
+def _sources(reader: _Reader) -> str:
+    """Return the sources of all kernels, which Metal keeps apart, in one text."""
+    pairs = [(reader.string().decode(), reader.string().decode()) for _ in range(reader.number("<Q"))]
+    return "\n".join(f"// Function: {name}\n{text}" for name, text in pairs)
 
 
 def _kernel(reader: _Reader) -> Kernel:

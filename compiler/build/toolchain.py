@@ -101,9 +101,8 @@ def run_tool(words: list[str], folder: Path) -> str:
     text = done.stdout.decode(errors="replace")
     if done.returncode != 0:
         last = [line.strip() for line in text.splitlines() if line.strip()][-_LINES:]
-        raise BuildError(
-            f"`{shlex.join(words)}` failed with exit code {done.returncode}: {' | '.join(last) or 'no output'}"
-        )
+        reason = " | ".join(last) or "no output"
+        raise BuildError(f"`{shlex.join(words)}` failed with exit code {done.returncode}: {reason}")
     return text
 
 
@@ -111,8 +110,7 @@ def _shared(system: str) -> list[str]:
     """Return the flags of a shared library; TVM's runtime functions stay open until it is loaded."""
     if system == "macos":
         return ["-dynamiclib", "-undefined", "dynamic_lookup"]
-    # Sections are small and few: what -g0 and -O1 skip is time.
-    return ["-shared", "-fPIC", "-g0", "-O1", "-Wl,-z,noexecstack"]
+    return ["-shared", "-fPIC", "-O1", "-Wl,-z,noexecstack", "-Wl,--strip-debug"]
 
 
 def _own_compiler() -> tuple[str, ...] | None:

@@ -6,6 +6,7 @@ rule is asked. So a kernel is never left without threads, and never over the dev
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 from typing import Any
@@ -67,7 +68,7 @@ def schedule_kernel(function: tirx.PrimFunc, target: Target, name: str) -> tuple
         )
     if gpu_bind.has_threads(function.body) and fits(function, target):
         return function.with_attr(SCHEDULED, True), LIBRARY
-    function = function.without_attr(SCHEDULED)
+    function = scalar_conditions(function.without_attr(SCHEDULED))
     for rule in RULES:
         sch = _try(rule(), function, target)
         if sch is not None and fits(sch.mod["main"], target):
@@ -79,6 +80,19 @@ def schedule_kernel(function: tirx.PrimFunc, target: Target, name: str) -> tuple
             "compile for a CPU target, or report the model"
         )
     return sch.mod["main"].with_attr(SCHEDULED, True), gpu_bind.NAME
+
+
+def scalar_conditions(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return `function` with ``if_then_else`` for every ``Select``.
+
+    Where a Select of vectors has one condition for all lanes, TVM's code generators for C write a vector of
+    conditions that no compiler takes (``float2 c = make_ushort2(a < b, a < b)``).
+    """
+
+    def change(select: Any) -> Any:
+        return tirx.if_then_else(select.condition, select.true_value, select.false_value)
+
+    return function.with_body(tvm_ffi.structural_map(function.body, [(tirx.Select, change)]))
 
 
 def _try(rule: Any, function: tirx.PrimFunc, target: Target) -> Schedule | None:
@@ -115,4 +129,4 @@ def _import_simdgroup_intrinsics() -> None:
     for name in ("_bootstrap", "_bootstrap_external"):
         file = os.path.normcase(os.path.abspath(f"<frozen importlib.{name}>"))
         inspect.modulesbyfile.setdefault(file, f"importlib.{name}")  # type: ignore[attr-defined]
-    import tvm.s_tir.tensor_intrin.metal
+    importlib.import_module("tvm.s_tir.tensor_intrin.metal")
