@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from compiler.frontend.input_text import random_tensor
@@ -76,10 +76,17 @@ def _transformers(module: Any, factory: str) -> Examples | None:
     inputs: dict[str, Any] = {name: tensor}
     if "decoder_input_ids" in parameters:
         inputs["decoder_input_ids"] = _tokens(config)
-    if "use_cache" in parameters:
-        # A cache of keys and values is state; the plain forward pass is what can be compiled.
-        inputs["use_cache"] = False
     return (), inputs
+
+
+def default_options(module: Any, given: Collection[str]) -> dict[str, Any]:
+    """Return keyword arguments that `module` needs to be compiled and that are not among the `given` names.
+
+    A cache of keys and values is state, so models of transformers are asked for the plain forward pass.
+    """
+    if not isinstance(getattr(module, "main_input_name", None), str) or "use_cache" in given:
+        return {}
+    return {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
 
 
 def _tokens(config: Any) -> Any:

@@ -56,6 +56,17 @@ def evaluating(module: Any) -> Iterator[None]:
             each.training = True
 
 
+def module_of_program(program: Any) -> Any:
+    """Make an ExportedProgram callable; its checks of sizes are left to the signature."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return program.module(check_guards=False)
+        except TypeError:
+            # torch before 2.10 has no such option, and fewer checks.
+            return program.module()
+
+
 def run_module(module: Any, arguments: Arguments) -> Any:
     """Call `module` in evaluation mode without gradients."""
     import torch
@@ -109,6 +120,13 @@ def _explain(module: Any, arguments: Arguments, error: Exception) -> ModelError:
         )
     if "Constraints violated" in text or "onstraint" in text.split("\n", 1)[0]:
         return ModelError(f"a dimension of {name} cannot vary as asked: {_constraints(text)}")
+    unknown = re.search(r"Found <class '(?P<kind>[^']+)'> in output", text)
+    if unknown:
+        return ModelError(
+            f"{name}.forward gives a {unknown['kind']}, whose tensors are not known; return tensors, "
+            "tuples or dicts (for a cache of transformers: use_cache=False), or register it with "
+            "torch.utils._pytree.register_pytree_node"
+        )
     return ModelError(
         f"torch.export cannot trace {name}{at}: {type(error).__name__}: {_first(error)}; "
         "rewrite that line with torch operators, or leave that part out of the model"

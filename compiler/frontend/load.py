@@ -20,8 +20,8 @@ from compiler.frontend.arguments import (
     from_texts,
     varying_of_texts,
 )
-from compiler.frontend.example_inputs import declared_examples
-from compiler.frontend.export import export
+from compiler.frontend.example_inputs import declared_examples, default_options
+from compiler.frontend.export import export, module_of_program
 from compiler.frontend.factory import is_factory_text, make_module
 from compiler.frontend.input_text import InputText, parse_inputs
 from compiler.frontend.model import Model
@@ -188,6 +188,9 @@ def _arguments(module: Any, request: _Request, origin: str) -> tuple[Arguments, 
         if declared is None:
             raise _no_examples(module, origin)
         arguments = bind(module, Arguments(*declared))
+    options = default_options(module, bound_arguments(module, arguments))
+    if options:
+        arguments = bind(module, Arguments(arguments.args, {**arguments.kwargs, **options}))
     return arguments, find_varying(module, arguments, dynamic)
 
 
@@ -228,7 +231,7 @@ def _load_program(program: Any, request: _Request, origin: str) -> Model:
     if request.inputs:
         raise UsageError(f"{origin} was exported with fixed input shapes; describe inputs when exporting it")
     if request.examples is not None:
-        arguments: Arguments | None = accept_examples(request.examples, program.module(check_guards=False))
+        arguments: Arguments | None = accept_examples(request.examples, module_of_program(program))
     elif program.example_inputs is not None:
         arguments = Arguments(*program.example_inputs)
     else:
@@ -237,7 +240,7 @@ def _load_program(program: Any, request: _Request, origin: str) -> Model:
     if request.dynamic:
         if arguments is None:
             raise UsageError(f"{origin} holds no example inputs, so dynamic cannot name its dimensions")
-        varying = find_varying(program.module(check_guards=False), arguments, request.dynamic)
+        varying = find_varying(module_of_program(program), arguments, request.dynamic)
     return import_program(
         program,
         origin=origin,

@@ -14,7 +14,7 @@ from tvm import relax
 
 from compiler.frontend.arguments import Arguments, Varying
 from compiler.frontend.converters import CONVERTERS, REFUSED, decomposition_table
-from compiler.frontend.export import run_module
+from compiler.frontend.export import module_of_program, run_module
 from compiler.frontend.index_bounds import index_bounds
 from compiler.frontend.interface import Interface, make_signature, read_interface
 from compiler.frontend.interpret import interpret, to_array
@@ -136,7 +136,7 @@ def _reference(
     fixed = dict(interface.fixed)
     order = program.graph_signature.input_specs
     names = [s.arg.name for s in order if s.kind is torch.export.graph_signature.InputKind.USER_INPUT]
-    called = module if module is not None else _unlifted(program)
+    called = module if module is not None else module_of_program(program)
 
     def reference(arrays: Arrays) -> list[np.ndarray]:
         tensors = iter([torch.from_numpy(np.array(array)) for array in arrays])
@@ -146,16 +146,6 @@ def _reference(
         return [to_array(leaf) for leaf in outputs if isinstance(leaf, torch.Tensor)]
 
     return reference
-
-
-def _unlifted(program: Any) -> Any:
-    """Make the program callable; its checks of sizes are left to the signature."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return program.module(check_guards=False)
-        except TypeError:
-            return program.module()
 
 
 def _device(module: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.frontend.arguments import Arguments
+from compiler.frontend.export import module_of_program, quiet
 from compiler.support.errors import ModelError
 
 _FACTORY = "give a factory instead, package.module:factory, that builds the module and loads its weights"
@@ -70,8 +71,6 @@ def export_torchscript(module: Any, arguments: Arguments, origin: str) -> Any:
     import torch
     from torch._export.converter import TS2EPConverter
 
-    from compiler.frontend.export import quiet
-
     if arguments.kwargs:
         arguments = _positional(module, arguments)
     with warnings.catch_warnings(), quiet():
@@ -79,7 +78,7 @@ def export_torchscript(module: Any, arguments: Arguments, origin: str) -> Any:
         try:
             converted = TS2EPConverter(module, arguments.args, arguments.kwargs).convert()
             # The converter lets every dimension vary; what was given is what is meant.
-            fixed = converted.module(check_guards=False)
+            fixed = module_of_program(converted)
             return torch.export.export(fixed, arguments.args, arguments.kwargs, strict=False)
         except Exception as error:
             raise ModelError(

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from compiler.frontend import load
 from compiler.frontend.example_inputs import declared_examples
 
 
@@ -56,8 +57,9 @@ def test_a_cache_is_switched_off():
     gpt = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
     )
-    _, kwargs = declared_examples(gpt)
-    assert kwargs["use_cache"] is False
+    for model in (load(gpt), load(gpt, {"input_ids": torch.ones(1, 4, dtype=torch.int64)})):
+        assert [spec.name for spec in model.signature.outputs] == ["logits"]
+        assert "input 'use_cache' is the constant False inside the library" in model.notes
 
 
 def test_other_modules_declare_nothing():

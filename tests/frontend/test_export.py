@@ -30,6 +30,16 @@ class Fixed(nn.Module):
         return x.view(2, -1)
 
 
+class Box:
+    def __init__(self, value):
+        self.value = value
+
+
+class Boxing(nn.Module):
+    def forward(self, x):
+        return Box(x * 2)
+
+
 class Sized(nn.Module):
     def forward(self, x):
         return x, x.shape[0]
@@ -61,6 +71,13 @@ def test_a_dimension_that_the_model_fixes():
         ModelError, match=r"cannot vary as asked: .*specialized.*\(2\); what the model allows: N = 2"
     ):
         load(Fixed(), torch.randn(2, 4), dynamic={"x": {0: "N"}})
+
+
+def test_an_output_of_an_unknown_kind():
+    with pytest.raises(
+        ModelError, match=r"gives a tests\.frontend\.test_export\.Box.*return tensors, tuples or dicts"
+    ):
+        load(Boxing(), torch.randn(2))
 
 
 def test_a_size_is_no_output():
