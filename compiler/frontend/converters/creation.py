@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ R = relax.op
 def full(call: Call, value: Any) -> relax.Expr:
     """Fill the output with one number (or rank-zero tensor)."""
     filler = call.tensor(value, call.dtype)
+    if isinstance(value, float) and not math.isfinite(value):
+        # TVM 0.27 cannot legalize R.full of an infinity.
+        return call.emit(R.broadcast_to(filler, call.shape))
     return call.emit(R.full(relax.ShapeExpr(call.shape), filler, call.dtype))
 
 

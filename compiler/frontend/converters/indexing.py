@@ -21,18 +21,25 @@ def wrap(call: Call, index: relax.Expr, size: Dim) -> relax.Expr:
     return call.emit(R.where(negative, R.add(index, call.tensor(size, "int64")), index))
 
 
+def take(x: relax.Expr, index: relax.Expr, axis: int) -> relax.Expr:
+    """Take slices by indices from outside, which must never read beyond `x`: PyTorch refuses those out of range,
+    a compiled library cannot, so it reads the nearest slice.
+    """
+    return R.take(x, index, axis=axis, mode="clip")
+
+
 @converter("index_select.default")
 def _index_select(call: Call, self: relax.Expr, dim: int, index: relax.Expr) -> relax.Expr:
     if not shape_of(self):
         return self
     axis = dim % len(shape_of(self))
     flat = reshape(call, index, [1]) if not shape_of(index) else index
-    return call.emit(R.take(self, call.cast(flat, "int64"), axis=axis))
+    return call.emit(take(self, call.cast(flat, "int64"), axis))
 
 
 @converter("embedding.default")
 def _embedding(call: Call, weight: relax.Expr, indices: relax.Expr) -> relax.Expr:
-    return call.emit(R.take(weight, indices, axis=0))
+    return call.emit(take(weight, indices, 0))
 
 
 @converter("gather.default")
@@ -54,7 +61,7 @@ def _take(call: Call, self: relax.Expr, index: relax.Expr) -> relax.Expr:
     for size in shape_of(self):
         total = total * size
     total = simplify(total)
-    return call.emit(R.take(reshape(call, self, [total]), wrap(call, index, total), axis=0))
+    return call.emit(take(reshape(call, self, [total]), wrap(call, index, total), 0))
 
 
 def _masks_to_error(indices: list[Any]) -> None:
@@ -74,12 +81,12 @@ def _index(call: Call, self: relax.Expr, indices: list[Any]) -> relax.Expr:
     rest = [axis for axis in range(rank) if axis not in indexed]
     arrays = [wrap(call, indices[axis], shape_of(self)[axis]) for axis in indexed]
     if len(indexed) == 1:
-        return call.emit(R.take(self, arrays[0], axis=indexed[0]))
+        return call.emit(take(self, arrays[0], indexed[0]))
     moved = call.emit(R.permute_dims(self, indexed + rest)) if indexed + rest != list(range(rank)) else self
     sizes = [shape_of(self)[axis] for axis in indexed]
     flat = reshape(call, moved, [simplify(_product(sizes)), *(shape_of(self)[axis] for axis in rest)])
     position = _flat_position(call, arrays, sizes)
-    taken = call.emit(R.take(flat, position, axis=0))
+    taken = call.emit(take(flat, position, 0))
     if indexed != list(range(indexed[0], indexed[-1] + 1)):
         return taken
     first, depth = indexed[0], len(shape_of(position))

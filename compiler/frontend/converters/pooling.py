@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.frontend.converters.reductions import _arg
+from compiler.frontend.converters.reductions import _arg, extreme
 from compiler.frontend.converters.registry import Call, array, converter, dtype_of, shape_of
 from compiler.frontend.converters.shapes import reshape
 from compiler.support.errors import ModelError
@@ -138,6 +138,8 @@ def _any_nan(call: Call, x: relax.Expr) -> relax.Expr:
 @converter("adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
 def _adaptive_max_pool(call: Call, self: relax.Expr, output_size: list[int]) -> list[Any]:
     rank = len(output_size)
+    if not _uses(call, 1) and all(size == 1 for size in output_size):
+        return [extreme(call, self, True, list(range(len(call.shape) - rank, len(call.shape))), True), None]
     windows = [
         [list(range(o * size // out, -(-(o + 1) * size // out))) for o in range(out)]
         for size, out in zip(_static(shape_of(self)[-rank:]), output_size, strict=True)

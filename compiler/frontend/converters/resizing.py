@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import torch
 from tvm import relax
 
 from compiler.frontend.converters.registry import Call, array, converter, dtype_of, shape_of
+from compiler.frontend.converters.shapes import tirx_equal
 from compiler.support.errors import ModelError
 
 R = relax.op
@@ -19,10 +21,12 @@ def _exact(call: Call, x: relax.Expr, scales: list[float | None]) -> bool:
     for size, out, scale in zip(shape_of(x)[2:], call.shape[2:], scales, strict=True):
         if scale is None:
             continue
-        fixed = isinstance(size, int) and isinstance(out, int)
-        if fixed and abs(out - size * scale) > 1e-9 * out:
-            return False
-        if not fixed and not float(scale).is_integer():
+        if isinstance(size, int) and isinstance(out, int):
+            if abs(out - size * scale) > 1e-9 * out:
+                return False
+            continue
+        ratio = Fraction(float(scale))
+        if ratio.denominator > 64 or not tirx_equal(out * ratio.denominator, size * ratio.numerator):
             return False
     return True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from functools import reduce
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -70,11 +72,50 @@ def to_tir(expr: Any, known: dict[str, Dim]) -> Dim:
             )
         return known[str(expr)]
     name = type(expr).__name__
+    if name in _ROUNDINGS:
+        return _rounded(name, *_ratio(expr.args[0], known))
     if name not in _OPERATORS:
         raise ModelError(
             f"expected a size made of + - * // % min max, got '{expr}'; export with fixed sizes there"
         )
     return _OPERATORS[name]([to_tir(arg, known) for arg in expr.args])
+
+
+def _ratio(expr: Any, known: dict[str, Dim]) -> tuple[Dim, int]:
+    """Translate a float made of sizes, such as ``0.5 * h``, into a quotient of integers.
+
+    Only dyadic factors are taken: with others (0.7), a product rounded in floating point, as PyTorch computes
+    it, may fall on another side of an integer than the exact one.
+    """
+    if isinstance(expr, sympy.Float):
+        fraction = Fraction(float(expr))
+        if fraction.denominator > _DYADIC:
+            raise ModelError(f"expected sizes scaled by a factor such as 2 or 0.5, got {expr}; give the output size")
+        return fraction.numerator, fraction.denominator
+    name = type(expr).__name__
+    if name == "ToFloat":
+        return to_tir(expr.args[0], known), 1
+    if name in ("Mul", "Add", "IntTrueDiv", "FloatTrueDiv"):
+        parts = [_ratio(arg, known) for arg in expr.args]
+        if name == "Mul":
+            return _mul([top for top, _ in parts]), math.prod(bottom for _, bottom in parts)
+        if name == "Add":
+            common = math.lcm(*(bottom for _, bottom in parts))
+            return sum(top * (common // bottom) for top, bottom in parts), common
+        (top, bottom), (divisor, scale) = parts
+        if isinstance(divisor, int) and divisor > 0:
+            return top * scale, bottom * divisor
+    return to_tir(expr, known), 1
+
+
+def _rounded(name: str, top: Dim, bottom: int) -> Dim:
+    """Round a quotient of non-negative integers."""
+    shift = {"CeilToInt": bottom - 1}.get(name, 0)
+    return simplify(tirx.floordiv(_int64(top + shift), _int64(bottom)))
+
+
+_DYADIC = 2**20
+_ROUNDINGS = ("TruncToInt", "FloorToInt", "CeilToInt")
 
 
 def _power(terms: list[Dim]) -> Dim:

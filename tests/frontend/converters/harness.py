@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 
+from compiler.frontend import load
 from compiler.frontend.converters import CONVERTERS, decomposition_table
 
 torch.set_num_threads(1)
@@ -54,6 +55,9 @@ def missing(program: torch.export.ExportedProgram) -> set[str]:
 
 def import_module(module: torch.nn.Module, args: Sequence[Any], dynamic_shapes: Any = None) -> tvm.IRModule:
     exported = torch.export.export(module, tuple(args), dynamic_shapes=dynamic_shapes)
+    if dynamic_shapes is not None:
+        # TVM's importer cannot take inputs whose sizes are expressions, Kiln's can.
+        return load(exported).mod
     program = exported.run_decompositions(decomposition_table())
     assert not missing(program), f"no converter for {sorted(missing(program))}"
     return from_exported_program(program, custom_convert_map=CONVERTERS, run_ep_decomposition=False)
