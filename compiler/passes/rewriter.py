@@ -53,8 +53,10 @@ class Rewriter:
         return self._readers.get(var, 0)
 
     def run(self, mod: tvm.IRModule) -> tvm.IRModule:
-        """Rewrite ``main`` of `mod`; the other functions stay."""
+        """Rewrite ``main`` of `mod`; the other functions stay, and so does one with control flow."""
         function = mod["main"]
+        if any(isinstance(b.value, relax.If) for block in function.body.blocks for b in block.bindings):
+            return mod
         others = {name: other for name, other in mod.functions_items() if name.name_hint != "main"}
         self.builder = relax.BlockBuilder(tvm.IRModule(others))
         counts = _count_uses(function)
