@@ -36,6 +36,7 @@ class Outcome:
 
 def take_through(entry: Entry, folder: Path, threads: int = 1, runs: int = 0) -> Outcome:
     """Import, compile and run a model in `folder`; time it over `runs` runs if asked."""
+    torch.manual_seed(0)
     sample = entry.make()
     start = time.perf_counter()
     # Static samples go in as users give them; dynamic ones bring torch.export's own description.

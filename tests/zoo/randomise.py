@@ -34,6 +34,10 @@ def randomise(module: nn.Module, examples: tuple, seed: int = 0) -> nn.Module:
                 parameter.add_(uniform(parameter, -0.1, 0.1))
             elif parameter.ndim > 1 and not parameter.any():  # heads that start at zero
                 parameter.copy_(uniform(parameter, -1.0, 1.0) / parameter.shape[-1] ** 0.5)
+            elif parameter.ndim <= 1 and not parameter.any():
+                # The last normalization of a residual branch, where the branch is meant to start small: at
+                # full size deep stacks amplify rounding errors a thousandfold, in PyTorch as anywhere.
+                parameter.copy_(uniform(parameter, 0.05, 0.15))
             elif parameter.ndim <= 1:  # weights of normalizations, PReLU slopes
                 parameter.copy_(uniform(parameter, 0.7, 1.3))
         _measure_batch_norms(module, examples, uniform)
@@ -46,8 +50,12 @@ def _measure_batch_norms(module: nn.Module, examples: tuple, uniform) -> None:
     def measure(norm: nn.Module, arguments: tuple) -> None:
         x = arguments[0].transpose(0, 1).flatten(1)
         mean, variance = x.mean(1), x.var(1, unbiased=False)
-        # A channel that is constant here (1x1 maps) must not be blown up.
-        variance = torch.where(variance > 1e-3, variance, torch.ones_like(variance))
+        whole = x.var(unbiased=False)
+        if x.shape[1] < 4:
+            # So few values say nothing: their own mean would take the signal away and leave rounding errors.
+            mean, variance = x.mean().expand_as(mean), whole.expand_as(variance)
+        # A channel that hardly varies (after attention, say) must not have its rounding errors blown up.
+        variance = variance.maximum(0.1 * mean**2).maximum(1e-3 * whole).clamp(min=1e-6)
         norm.running_mean.copy_(mean + uniform(mean, -0.3, 0.3) * variance.sqrt())
         norm.running_var.copy_(variance * uniform(variance, 0.7, 1.4))
 
