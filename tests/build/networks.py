@@ -1,0 +1,86 @@
+"""Small networks that the tests of the build stage compile, with what PyTorch says of them."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import tvm
+from torch import nn
+
+from compiler.build import Built, build
+from compiler.frontend import load as import_model
+from compiler.passes import optimize
+from compiler.schedule import schedule
+from compiler.target import Target
+
+
+class ConvNet(nn.Module):
+    """Convolutions, a pooling, a reduction, a matrix product and a softmax, which needs libm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.second = nn.Conv2d(16, 32, 3, stride=2, padding=1)
+        self.last = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.first(x)))
+        x = nn.functional.max_pool2d(torch.relu(self.second(x)), 2)
+        return torch.softmax(self.last(torch.tanh(x.mean((2, 3)))), -1)
+
+
+class Attention(nn.Module):
+    """One head that masks its scores, layer norm and GELU: the kernels of a transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(64, 64) for _ in range(3))
+        self.norm, self.up, self.down = nn.LayerNorm(64), nn.Linear(64, 256), nn.Linear(256, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.query(x) @ self.key(x).transpose(-1, -2) / 8
+        mask = torch.tril(torch.ones(32, 32, dtype=torch.bool))
+        x = x + torch.softmax(scores.masked_fill(~mask, -1e9), -1) @ self.value(x)
+        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+
+
+@dataclass(frozen=True)
+class Case:
+    """An imported network, one input and the output that PyTorch computes for it."""
+
+    mod: tvm.IRModule
+    input: np.ndarray
+    output: np.ndarray
+
+    def build(self, target: Target, folder: Path) -> Built:
+        """Compile it for `target` into `folder`."""
+        return build(self.scheduled(target), target, folder)
+
+    def scheduled(self, target: Target) -> tvm.IRModule:
+        """Return the kernels, scheduled for `target`."""
+        return schedule(optimize(self.mod, target)[0], target)[0]
+
+
+def conv_net() -> Case:
+    return _case(ConvNet, (1, 3, 32, 32))
+
+
+def attention() -> Case:
+    return _case(Attention, (1, 32, 64))
+
+
+@cache
+def _case(network: type[nn.Module], shape: tuple[int, ...]) -> Case:
+    torch.manual_seed(0)
+    model = network().eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    x = torch.randn(shape)
+    with torch.no_grad():
+        expected = model(x).numpy()
+    return Case(import_model(model, (x,)).mod, x.numpy(), expected)
