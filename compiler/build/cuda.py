@@ -6,6 +6,7 @@ code for one architecture, and PTX, which a driver compiles for any later one; a
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import struct
@@ -22,7 +23,10 @@ _USAGE = re.compile(
     r"|(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads"
     r"|Used (?P<registers>\d+) registers"
 )
-_TARGET = re.compile(r"^\.version\s+(\d+)\.(\d+)", re.MULTILINE)
+_HEADER = 64
+"""Bytes before each image of a fat binary, without its options."""
+
+_VERSION = re.compile(r"^\.version\s+(\d+)\.(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,11 @@ def fat_binary(code: CudaCode) -> bytes:
     """Return a fat binary with the cubin and the PTX of `code`, not compressed.
 
     The driver takes the cubin on GPUs of its architecture, and compiles the PTX on later ones. The layout
-    is the one that NVIDIA's ``fatbinary`` writes (a header of 16 bytes, then a header of 64 bytes before
-    each image, which is padded to 8 bytes).
+    is the one that NVIDIA's ``fatbinary`` writes: a header of 16 bytes, then a header before each image,
+    which is padded to 8 bytes.
     """
     capability = _capability(code.arch)
-    version = _TARGET.search(code.ptx)
+    version = _VERSION.search(code.ptx)
     if version is None:
         raise BuildError("expected PTX with a .version line from the CUDA compiler, got none")
     minor, major = int(version[2]), int(version[1])
@@ -77,21 +81,40 @@ def fat_binary(code: CudaCode) -> bytes:
 
 def _image(kind: int, data: bytes, capability: int, minor: int, major: int) -> bytes:
     """Return one image: `kind` is 1 for PTX, 2 for a cubin; minor and major are its format's version."""
-    # PTX is text that ends in a null byte; machine code has its own length.
-    data += b"\0" if kind == 1 else b""
+    options = b""
+    if kind == 1:
+        # PTX is text that ends in a null byte. Where its compiler options are must be said, though it has
+        # none: an offset to an empty string.
+        data += b"\0"
+        options = struct.pack("<Q8x", _HEADER + 8)
     data += bytes(-len(data) % 8)
-    flags = 0x11  # 64-bit code, built on Linux
-    header = struct.pack(
-        "<HHIQIIHHIIIQQQ", kind, 0x101, 64, len(data), 0, 0, minor, major, capability, 0, 0, flags, 0, 0
+    return (
+        struct.pack(
+            "<HHIQIIHHIIIQQQ",
+            kind,
+            0x101,
+            _HEADER + len(options),
+            len(data),
+            0,  # not compressed
+            _HEADER if options else 0,
+            minor,
+            major,
+            capability,
+            0,  # no name
+            0,
+            0x11,  # 64-bit code, built on Linux
+            0,
+            0,
+        )
+        + options
+        + data
     )
-    return header + data
 
 
 def _nvrtc() -> Any | None:
     """Return the bindings of NVRTC if they and the library are there."""
     try:
-        from cuda.bindings import nvrtc
-
+        nvrtc = importlib.import_module("cuda.bindings.nvrtc")
         nvrtc.nvrtcVersion()
     except Exception:  # a missing library is reported by many kinds of error
         return None
@@ -144,9 +167,7 @@ def _checked(nvrtc: Any, result: tuple[Any, ...]) -> Any:
 def _include_folders() -> list[str]:
     """Return where NVIDIA's headers (``cuda_fp16.h``) are, if anywhere: most kernels need none."""
     try:
-        from cuda.pathfinder import find_nvidia_header_directory
-
-        found = find_nvidia_header_directory("cudart")
+        found = importlib.import_module("cuda.pathfinder").find_nvidia_header_directory("cudart")
     except Exception:  # an old version, or nothing installed
         return []
     return [found] if found else []

@@ -128,5 +128,5 @@ def _import_simdgroup_intrinsics() -> None:
     """
     for name in ("_bootstrap", "_bootstrap_external"):
         file = os.path.normcase(os.path.abspath(f"<frozen importlib.{name}>"))
-        inspect.modulesbyfile.setdefault(file, f"importlib.{name}")  # type: ignore[attr-defined]
+        inspect.modulesbyfile.setdefault(file, f"importlib.{name}")
     importlib.import_module("tvm.s_tir.tensor_intrin.metal")

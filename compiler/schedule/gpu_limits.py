@@ -94,7 +94,8 @@ def _bytes(buffer: Any) -> int:
     """Return the size of `buffer`, 0 if it is symbolic."""
     dtype = tvm.DataType(str(buffer.dtype))
     shape = [_static(extent) or 0 for extent in buffer.shape]
-    return math.prod(shape) * (dtype.bits * dtype.lanes + 7) // 8
+    bits: int = dtype.bits * dtype.lanes
+    return math.prod(shape) * (bits + 7) // 8
 
 
 def _launch_fits(launch: Launch, gpu: Accelerator) -> bool:
