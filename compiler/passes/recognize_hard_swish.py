@@ -57,8 +57,9 @@ class _RecognizeHardSwish(Recognizer):
         # A clamp that keeps NaN: where(isnan(y), y, clip(y)).
         test = self.call(call.args[0], "isnan")
         inner = self._bounded(call.args[2])
-        kept = test is not None and inner is not None and inner[0].same_as(call.args[1])
-        return inner if kept and test.args[0].same_as(call.args[1]) else None
+        if test is None or inner is None or not test.args[0].same_as(call.args[1]):
+            return None
+        return inner if inner[0].same_as(call.args[1]) else None
 
     def _canonical(self, expr: Any) -> bool:
         """Tell whether `expr` is or belongs to the canonical form already."""
@@ -66,8 +67,10 @@ class _RecognizeHardSwish(Recognizer):
             return False
         for x, gate in (tuple(expr.args), tuple(expr.args)[::-1]):
             division = self.call(gate, "divide")
-            clip = self.call(division.args[0], "clip") if division is not None else None
-            if clip is not None and self.number(division.args[1]) == 6:
+            if division is None or self.number(division.args[1]) != 6:
+                continue
+            clip = self.call(division.args[0], "clip")
+            if clip is not None:
                 total = self.call(clip.args[0], "add")
                 return total is not None and total.args[0].same_as(x) and self.number(total.args[1]) == 3
         return False

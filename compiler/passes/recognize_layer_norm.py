@@ -17,8 +17,8 @@ from compiler.passes.recognize_match import (
     Recognizer,
     along,
     dtype_of,
-    first,
     filled,
+    first,
     holds_only,
     static_shape_of_axes,
 )
@@ -67,7 +67,7 @@ class _RecognizeLayerNorm(Recognizer):
         return None, y
 
     def _variance_axes(self, variance: Any, x: Any, centred: Any) -> list[int] | None:
-        """Match the biased variance of `x`, as an op or as the mean of ``(x - mean(x)) ** 2``; give its axes."""
+        """Match the biased variance of `x`, an op or the mean of ``(x - mean(x)) ** 2``; give its axes."""
         call = self.call(variance, "variance")
         if call is not None:
             kept = call.attrs.keepdims and call.attrs.axis is not None and call.args[0].same_as(x)

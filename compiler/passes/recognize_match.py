@@ -13,7 +13,7 @@ import numpy as np
 from tvm import relax
 
 from compiler.passes.constants import array_of
-from compiler.passes.rewriter import Rewriter, is_call, static_shape
+from compiler.passes.rewriter import Rewriter, is_call
 
 Polynomial = dict[int, float]
 """Coefficients by exponent."""
@@ -112,10 +112,8 @@ class Recognizer(Rewriter):
         number, tensors = self.factors(x)
         total = self.call(tensors[0], "sum") if len(tensors) == 1 else None
         matched = _kept_axes(total) if total is not None else None
-        shape = static_shape(total.args[0]) if matched is not None else None
-        if matched is None or shape is None:
-            return None
-        return matched if close(number, 1 / math.prod(shape[axis] for axis in matched[1])) else None
+        sizes = static_shape_of_axes(*matched) if matched is not None else None
+        return matched if sizes is not None and close(number, 1 / math.prod(sizes)) else None
 
     def squared(self, x: Any) -> Any | None:
         """Match ``y * y``, ``y ** 2`` or ``square(y)``; give ``y``."""
@@ -127,7 +125,7 @@ class Recognizer(Rewriter):
         return call.args[0] if call.op.name == "relax.square" or self.number(call.args[1]) == 2 else None
 
     def divided_by_root(self, x: Any) -> tuple[Any, Any, float] | None:
-        """Match ``y / sqrt(z + eps)``, also as a product with ``rsqrt`` or ``1 / sqrt``; give ``y, z, eps``."""
+        """Match ``y / sqrt(z + eps)``, also with ``rsqrt`` or ``1 / sqrt``; give ``y, z, eps``."""
         call = self.call(x, "multiply", "divide")
         if call is None:
             return None

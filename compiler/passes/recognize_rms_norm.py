@@ -17,8 +17,8 @@ from compiler.passes.recognize_match import (
     Recognizer,
     along,
     dtype_of,
-    first,
     filled,
+    first,
     holds_only,
     static_shape_of_axes,
 )

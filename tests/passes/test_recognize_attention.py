@@ -18,8 +18,12 @@ def test_scaled_scores_with_mask():
     @I.ir_module(s_tir=True)
     class Before:
         @R.function
-        def main(q: R.Tensor((2, 3, 4, 8), "float32"), k: R.Tensor((2, 3, 5, 8), "float32"),
-                 v: R.Tensor((2, 3, 5, 6), "float32"), m: R.Tensor((2, 1, 4, 5), "float32")):  # fmt: skip
+        def main(
+            q: R.Tensor((2, 3, 4, 8), "float32"),
+            k: R.Tensor((2, 3, 5, 8), "float32"),
+            v: R.Tensor((2, 3, 5, 6), "float32"),
+            m: R.Tensor((2, 1, 4, 5), "float32"),
+        ):
             with R.dataflow():
                 kt = R.permute_dims(k, [0, 1, 3, 2])
                 s = R.matmul(q, kt)
@@ -33,8 +37,12 @@ def test_scaled_scores_with_mask():
     @I.ir_module(s_tir=True)
     class After:
         @R.function
-        def main(q: R.Tensor((2, 3, 4, 8), "float32"), k: R.Tensor((2, 3, 5, 8), "float32"),
-                 v: R.Tensor((2, 3, 5, 6), "float32"), m: R.Tensor((2, 1, 4, 5), "float32")):  # fmt: skip
+        def main(
+            q: R.Tensor((2, 3, 4, 8), "float32"),
+            k: R.Tensor((2, 3, 5, 8), "float32"),
+            v: R.Tensor((2, 3, 5, 6), "float32"),
+            m: R.Tensor((2, 1, 4, 5), "float32"),
+        ):
             with R.dataflow():
                 kt = R.permute_dims(k, [0, 1, 3, 2])
                 a = R.permute_dims(q, [0, 2, 1, 3])
@@ -52,8 +60,11 @@ def test_softmax_over_queries_stays():
     @I.ir_module(s_tir=True)
     class Other:
         @R.function
-        def main(q: R.Tensor((2, 3, 4, 8), "float32"), k: R.Tensor((2, 3, 8, 4), "float32"),
-                 v: R.Tensor((2, 3, 4, 6), "float32")):  # fmt: skip
+        def main(
+            q: R.Tensor((2, 3, 4, 8), "float32"),
+            k: R.Tensor((2, 3, 8, 4), "float32"),
+            v: R.Tensor((2, 3, 4, 6), "float32"),
+        ):
             with R.dataflow():
                 s = R.matmul(q, k)
                 w = R.nn.softmax(s, axis=2)
@@ -77,16 +88,35 @@ SPELLINGS = {
     "no scale": (lambda q, k, v: (q @ k.mT).softmax(-1) @ v, (Q, K, V)),
     "scaled queries": (lambda q, k, v: torch.softmax((q * 0.3) @ k.mT, -1) @ v, (Q, K, V)),
     "scaled both": (lambda q, k, v: torch.softmax((q * 0.6) @ (k.mT * 0.6), -1) @ v, (Q, K, V)),
-    "three axes": (lambda q, k, v: torch.bmm(torch.softmax(torch.bmm(q, k.mT) * 0.5, -1), v), (Q[0], K[0], V[0])),
-    "added mask": (lambda q, k, v, m: torch.softmax(m + 0.2 * (q @ k.mT), 3) @ v, (Q, K, V, torch.randn(2, 1, 1, 5))),
-    "mask of two axes": (lambda q, k, v, m: torch.softmax(0.2 * (q @ k.mT) + m, 3) @ v, (Q, K, V, torch.randn(4, 5))),
-    "masked fill": (lambda q, k, v, m: torch.softmax((q @ k.mT).masked_fill(m, LOW), -1) @ v, (Q, K, V, torch.rand(4, 5) > 0.7)),
-    "where": (lambda q, k, v, m: torch.softmax(torch.where(m, q @ k.mT, LOW), -1) @ v, (Q, K, V, torch.rand(2, 1, 4, 5) > 0.3)),
+    "three axes": (
+        lambda q, k, v: torch.bmm(torch.softmax(torch.bmm(q, k.mT) * 0.5, -1), v),
+        (Q[0], K[0], V[0]),
+    ),
+    "added mask": (
+        lambda q, k, v, m: torch.softmax(m + 0.2 * (q @ k.mT), 3) @ v,
+        (Q, K, V, torch.randn(2, 1, 1, 5)),
+    ),
+    "mask of two axes": (
+        lambda q, k, v, m: torch.softmax(0.2 * (q @ k.mT) + m, 3) @ v,
+        (Q, K, V, torch.randn(4, 5)),
+    ),
+    "masked fill": (
+        lambda q, k, v, m: torch.softmax((q @ k.mT).masked_fill(m, LOW), -1) @ v,
+        (Q, K, V, torch.rand(4, 5) > 0.7),
+    ),
+    "where": (
+        lambda q, k, v, m: torch.softmax(torch.where(m, q @ k.mT, LOW), -1) @ v,
+        (Q, K, V, torch.rand(2, 1, 4, 5) > 0.3),
+    ),
     "split heads": (
-        lambda x: plain(*(x.view(2, 4, 3, 8).transpose(1, 2) * f for f in (1, 2, 3))).transpose(1, 2).reshape(2, 4, 24),
+        lambda x: (
+            plain(*(x.view(2, 4, 3, 8).transpose(1, 2) * f for f in (1, 2, 3)))
+            .transpose(1, 2)
+            .reshape(2, 4, 24)
+        ),
         (torch.randn(2, 4, 24),),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SPELLINGS)

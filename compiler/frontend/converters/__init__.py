@@ -17,17 +17,20 @@ from __future__ import annotations
 from compiler.frontend.converters import (  # noqa: F401
     activations,
     attention,
+    complex_numbers,
     convolution,
     creation,
     elementwise,
     indexing,
     linear_algebra,
+    logic,
     normalization,
     pooling,
     quantized,
     reductions,
     resizing,
     shapes,
+    sizes,
 )
 from compiler.frontend.converters.decompositions import decomposition_table
 from compiler.frontend.converters.fake_quantize import freeze_fake_quantize

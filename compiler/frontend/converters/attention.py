@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from tvm import relax, tirx
 
-from compiler.frontend.converters.elementwise import truth
+from compiler.frontend.converters.logic import truth
 from compiler.frontend.converters.registry import Call, converter, dtype_of, is_float, scalar, shape_of
 from compiler.frontend.converters.shapes import reshape, tirx_equal
 from compiler.frontend.converters.symbols import Dim, simplify
@@ -41,7 +41,7 @@ def _attention(
     scale: float | None,
     enable_gqa: bool,
 ) -> relax.Expr:
-    """Attend over ``[..., heads, length, width]`` tensors; ``R.nn.attention`` takes ``[batch, length, heads, width]``.
+    """Attend over ``[..., heads, length, width]`` tensors (``R.nn.attention`` has the heads third).
 
     A query that may look at no key gets zeros, as in PyTorch.
     """

@@ -29,9 +29,12 @@ def _convolution(
     """Convolve ``[N, C, spatial...]`` with ``[O, C/groups, ...]`` (transposed: ``[C, O/groups, ...]``)."""
     rank = len(call.shape) - 2
     common = {
-        "strides": _full(stride, rank), "padding": _full(padding, rank), "dilation": _full(dilation, rank),
-        "groups": groups, "out_dtype": dtype_of(input),
-    }  # fmt: skip
+        "strides": _full(stride, rank),
+        "padding": _full(padding, rank),
+        "dilation": _full(dilation, rank),
+        "groups": groups,
+        "out_dtype": dtype_of(input),
+    }
     if transposed:
         result = _TRANSPOSED[rank](input, weight, output_padding=_full(output_padding, rank), **common)
     else:

@@ -30,8 +30,17 @@ def _full(call: Call) -> relax.Expr:
     return full(call, call.importer.env[value] if hasattr(value, "meta") else value)
 
 
-@converter("zeros.default", "zeros_like.default", "new_zeros.default", "empty.memory_format", "empty_like.default",
-           "new_empty.default", "empty_permuted.default", "empty_strided.default", "new_empty_strided.default")  # fmt: skip
+@converter(
+    "zeros.default",
+    "zeros_like.default",
+    "new_zeros.default",
+    "empty.memory_format",
+    "empty_like.default",
+    "new_empty.default",
+    "empty_permuted.default",
+    "empty_strided.default",
+    "new_empty_strided.default",
+)
 def _zeros(call: Call) -> relax.Expr:
     return full(call, 0)
 

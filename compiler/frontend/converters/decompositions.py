@@ -40,7 +40,7 @@ def decomposition_table() -> dict[Any, Callable[..., Any]]:
 
     It is torch's default table without the operators Kiln keeps as one, and with Kiln's own.
     """
-    table = torch.export.default_decompositions()
+    table: dict[Any, Callable[..., Any]] = torch.export.default_decompositions()
     for op in KEPT_WHOLE:
         table.pop(op, None)
     table.update(OWN)

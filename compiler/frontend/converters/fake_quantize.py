@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-class FrozenFakeQuantize(torch.nn.Module):
+class FrozenFakeQuantize(torch.nn.Module):  # type: ignore[misc]
     """Quantize and dequantize with the scale and zero point a fake-quantize module has at this moment."""
 
     def __init__(self, source: Any) -> None:

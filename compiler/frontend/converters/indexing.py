@@ -22,8 +22,9 @@ def wrap(call: Call, index: relax.Expr, size: Dim) -> relax.Expr:
 
 
 def take(x: relax.Expr, index: relax.Expr, axis: int) -> relax.Expr:
-    """Take slices by indices from outside, which must never read beyond `x`: PyTorch refuses those out of range,
-    a compiled library cannot, so it reads the nearest slice.
+    """Take slices by indices from outside, which must never read beyond `x`.
+
+    PyTorch refuses indices out of range; a compiled library cannot, so it reads the nearest slice.
     """
     return R.take(x, index, axis=axis, mode="clip")
 
@@ -74,7 +75,7 @@ def _masks_to_error(indices: list[Any]) -> None:
 
 @converter("index.Tensor", "_unsafe_index.Tensor")
 def _index(call: Call, self: relax.Expr, indices: list[Any]) -> relax.Expr:
-    """Advanced indexing: the broadcast index axes replace the indexed ones, or come first if those are apart."""
+    """Advanced indexing: the broadcast index replaces the indexed axes, or comes first if those are apart."""
     _masks_to_error(indices)
     rank = len(shape_of(self))
     indexed = [axis for axis, index in enumerate(indices) if index is not None]
@@ -230,8 +231,15 @@ def _scatter_add(call: Call, self: relax.Expr, dim: int, index: relax.Expr, src:
 
 
 @converter("scatter_reduce.two")
-def _scatter_reduce_two(call: Call, self: relax.Expr, dim: int, index: relax.Expr, src: relax.Expr, reduce: str,
-                        include_self: bool) -> relax.Expr:  # fmt: skip
+def _scatter_reduce_two(
+    call: Call,
+    self: relax.Expr,
+    dim: int,
+    index: relax.Expr,
+    src: relax.Expr,
+    reduce: str,
+    include_self: bool,
+) -> relax.Expr:
     if reduce == "mean" or not include_self:
         raise ModelError(
             "expected scatter_reduce with sum, prod, amax or amin and include_self=True; rewrite it so"

@@ -34,9 +34,16 @@ def _unbatched(call: Call, x: relax.Expr) -> relax.Expr:
     return x if len(shape_of(x)) == len(call.shape) else call.emit(R.squeeze(x, axis=[0]))
 
 
-def _trailing(sizes: Sequence[Any], out: Sequence[Any], kernel: list[int], stride: list[int], padding: list[int],
-              dilation: list[int], ceil_mode: bool) -> list[int]:  # fmt: skip
-    """Padding at the end of each axis for which floor mode gives exactly `out` windows."""
+def _trailing(
+    sizes: Sequence[Any],
+    out: Sequence[Any],
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> list[int]:
+    """Return the padding after each axis for which floor mode gives exactly `out` windows."""
     if not ceil_mode:
         return padding
     if not all(isinstance(n, int) for n in (*sizes, *out)):
@@ -45,8 +52,16 @@ def _trailing(sizes: Sequence[Any], out: Sequence[Any], kernel: list[int], strid
     return [max(r - n - p, 0) for r, n, p in zip(reach, sizes, padding, strict=True)]
 
 
-def _max_pool(call: Call, x: relax.Expr, rank: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
-              ceil_mode: bool) -> relax.Expr:  # fmt: skip
+def _max_pool(
+    call: Call,
+    x: relax.Expr,
+    rank: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+) -> relax.Expr:
     kernel = full_tuple(kernel_size, rank)
     strides = full_tuple(stride, rank) if stride else kernel
     pads, dil = full_tuple(padding, rank), full_tuple(dilation, rank)
@@ -59,15 +74,17 @@ def _max_pool(call: Call, x: relax.Expr, rank: int, kernel_size: Any, stride: An
 
 
 @converter("max_pool1d.default", "max_pool2d.default", "max_pool3d.default")
-def _max_pool_plain(call: Call, self: relax.Expr, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
-                    ceil_mode: bool) -> relax.Expr:  # fmt: skip
+def _max_pool_plain(
+    call: Call, self: relax.Expr, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> relax.Expr:
     rank = int(call.node.target.__name__[len("max_pool")])
     return _max_pool(call, self, rank, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 @converter("max_pool2d_with_indices.default", "max_pool3d_with_indices.default")
-def _max_pool_indices(call: Call, self: relax.Expr, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
-                      ceil_mode: bool) -> list[Any]:  # fmt: skip
+def _max_pool_indices(
+    call: Call, self: relax.Expr, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> list[Any]:
     rank = int(call.node.target.__name__[len("max_pool")])
     if not _uses(call, 1):
         return [_max_pool(call, self, rank, kernel_size, stride, padding, dilation, ceil_mode), None]
@@ -119,8 +136,13 @@ def _select_by_windows(call: Call, x: relax.Expr, windows: list[list[list[int]]]
     lead = shape_of(x)[:-rank]
     flat = reshape(call, x, [*lead, int(np.prod(sizes))])
     taken = call.emit(R.take(flat, array(table), axis=len(lead)))
-    best = call.emit(R.where(_any_nan(call, taken), _arg(call, _nan_mask(call, taken), True, -1, True),
-                             _arg(call, taken, True, -1, True)))  # fmt: skip
+    best = call.emit(
+        R.where(
+            _any_nan(call, taken),
+            _arg(call, _nan_mask(call, taken), True, -1, True),
+            _arg(call, taken, True, -1, True),
+        )
+    )
     values = call.emit(R.gather_elements(taken, best, axis=len(lead) + 1))
     offsets = array((np.arange(len(rows)) * width).reshape(-1, 1).astype("int64"))
     positions = call.emit(R.take(array(table.reshape(-1)), R.add(best, offsets), axis=0))
@@ -147,8 +169,14 @@ def _adaptive_max_pool(call: Call, self: relax.Expr, output_size: list[int]) -> 
     return _select_by_windows(call, self, windows)
 
 
-@converter("_adaptive_avg_pool1d.default", "_adaptive_avg_pool2d.default", "_adaptive_avg_pool3d.default",
-           "adaptive_avg_pool1d.default", "adaptive_avg_pool2d.default", "adaptive_avg_pool3d.default")  # fmt: skip
+@converter(
+    "_adaptive_avg_pool1d.default",
+    "_adaptive_avg_pool2d.default",
+    "_adaptive_avg_pool3d.default",
+    "adaptive_avg_pool1d.default",
+    "adaptive_avg_pool2d.default",
+    "adaptive_avg_pool3d.default",
+)
 def _adaptive_average(call: Call, self: relax.Expr, output_size: list[Any]) -> relax.Expr:
     rank = len(output_size)
     sizes, out = shape_of(self)[-rank:], call.shape[-rank:]
@@ -163,9 +191,17 @@ def _adaptive_average(call: Call, self: relax.Expr, output_size: list[Any]) -> r
 
 
 @converter("avg_pool1d.default", "avg_pool2d.default", "avg_pool3d.default")
-def _average_pool(call: Call, self: relax.Expr, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool,
-                  count_include_pad: bool, divisor_override: int | None = None) -> relax.Expr:  # fmt: skip
-    """Average windows; an overhang in ceil mode or a divisor of one's own goes through a table of divisors."""
+def _average_pool(
+    call: Call,
+    self: relax.Expr,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None = None,
+) -> relax.Expr:
+    """Average windows; an overhang in ceil mode or a divisor of its own goes through a table of divisors."""
     rank = int(call.node.target.__name__[len("avg_pool")])
     kernel = full_tuple(kernel_size, rank)
     strides = full_tuple(stride, rank) if stride else kernel
@@ -186,9 +222,10 @@ def _average_pool(call: Call, self: relax.Expr, kernel_size: Any, stride: Any, p
     return _unbatched(call, call.emit(R.multiply(mean, array(factor.astype(dtype_of(x))))))
 
 
-def _divisors(sizes: list[int], out: list[int], kernel: list[int], stride: list[int], padding: list[int],
-              include: bool) -> np.ndarray:  # fmt: skip
-    """Count the elements of every window that PyTorch divides by, as an array of the output's spatial shape."""
+def _divisors(
+    sizes: list[int], out: list[int], kernel: list[int], stride: list[int], padding: list[int], include: bool
+) -> np.ndarray:
+    """Count what PyTorch divides every window by, as an array of the output's spatial shape."""
     total = np.ones([1] * len(sizes))
     for axis, size in enumerate(sizes):
         low, high = (-padding[axis], size + padding[axis]) if include else (0, size)

@@ -35,8 +35,16 @@ def _limits(dtype: torch.dtype) -> tuple[int, int]:
     return info.min, info.max
 
 
-def _quantize(call: Call, x: relax.Expr, scale: relax.Expr, zero: relax.Expr, axis: int, low: int, high: int,
-              dtype: torch.dtype) -> relax.Expr:  # fmt: skip
+def _quantize(
+    call: Call,
+    x: relax.Expr,
+    scale: relax.Expr,
+    zero: relax.Expr,
+    axis: int,
+    low: int,
+    high: int,
+    dtype: torch.dtype,
+) -> relax.Expr:
     name = tvm_dtype(dtype)
     result = call.emit(R.quantize(x, scale, zero, axis=axis, out_dtype=name))
     least, most = _limits(dtype)
@@ -53,8 +61,15 @@ def _check_type(dtype: torch.dtype) -> None:
 
 
 @converter("quantize_per_tensor.default", "quantize_per_tensor.tensor")
-def _quantize_tensor(call: Call, input: relax.Expr, scale: Any, zero_point: Any, quant_min: int, quant_max: int,
-                     dtype: torch.dtype) -> relax.Expr:  # fmt: skip
+def _quantize_tensor(
+    call: Call,
+    input: relax.Expr,
+    scale: Any,
+    zero_point: Any,
+    quant_min: int,
+    quant_max: int,
+    dtype: torch.dtype,
+) -> relax.Expr:
     _check_type(dtype)
     zero = _parameter(call, zero_point, tvm_dtype(dtype))
     return _quantize(call, input, _parameter(call, scale, "float32"), zero, -1, quant_min, quant_max, dtype)
@@ -71,8 +86,16 @@ def _dequantize_zero(x: relax.Expr) -> str:
 
 
 @converter("quantize_per_channel.default")
-def _quantize_channel(call: Call, input: relax.Expr, scales: relax.Expr, zero_points: relax.Expr, axis: int,
-                      quant_min: int, quant_max: int, dtype: torch.dtype) -> relax.Expr:  # fmt: skip
+def _quantize_channel(
+    call: Call,
+    input: relax.Expr,
+    scales: relax.Expr,
+    zero_points: relax.Expr,
+    axis: int,
+    quant_min: int,
+    quant_max: int,
+    dtype: torch.dtype,
+) -> relax.Expr:
     _check_type(dtype)
     zeros = call.cast(zero_points, tvm_dtype(dtype))
     return _quantize(call, input, call.cast(scales, "float32"), zeros, axis, quant_min, quant_max, dtype)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.frontend.converters.elementwise import truth
+from compiler.frontend.converters.logic import truth
 from compiler.frontend.converters.registry import Call, converter, dtype_of, is_float, scalar, shape_of
 from compiler.frontend.converters.shapes import reshape
 from compiler.frontend.converters.symbols import Dim, simplify

@@ -65,8 +65,13 @@ def _call_nearest(eye: torch.Tensor, size: list[int], scales: list[float | None]
     return torch.ops.aten.upsample_nearest2d.default(eye, size, *scales)
 
 
-@converter("upsample_bilinear2d.vec", "upsample_bilinear2d.default", "upsample_trilinear3d.default",
-           "upsample_bicubic2d.vec", "upsample_bicubic2d.default")  # fmt: skip
+@converter(
+    "upsample_bilinear2d.vec",
+    "upsample_bilinear2d.default",
+    "upsample_trilinear3d.default",
+    "upsample_bicubic2d.vec",
+    "upsample_bicubic2d.default",
+)
 def _smooth(call: Call, align_corners: bool) -> relax.Expr:
     x, name = call.importer.env[call.node.args[0]], call.node.target.__name__
     scales = _scales(call, 3, len(call.shape) - 2)
@@ -109,8 +114,14 @@ def _by_matrices(
 
 
 @converter("grid_sampler_2d.default")
-def _grid_sample(call: Call, input: relax.Expr, grid: relax.Expr, interpolation_mode: int, padding_mode: int,
-                 align_corners: bool) -> relax.Expr:  # fmt: skip
+def _grid_sample(
+    call: Call,
+    input: relax.Expr,
+    grid: relax.Expr,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
+) -> relax.Expr:
     """Sample at ``grid[N, H, W, (x, y)]``; TVM wants it as ``[N, (x, y), H, W]``."""
     moved = call.emit(R.permute_dims(grid, [0, 3, 1, 2]))
     method = ("bilinear", "nearest", "bicubic")[interpolation_mode]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 aten = torch.ops.aten
-Tensor = torch.Tensor
+Tensor = Any  # torch.Tensor, which the type checker does not see
 
 
 def rrelu(
@@ -28,9 +28,15 @@ def cdist(x1: Tensor, x2: Tensor, p: float, compute_mode: int | None = None) -> 
 
 
 def trilinear(
-    i1: Tensor, i2: Tensor, i3: Tensor, expand1: list[int], expand2: list[int], expand3: list[int],
-    sumdim: list[int], unroll_dim: int = 1,
-) -> Tensor:  # fmt: skip
+    i1: Tensor,
+    i2: Tensor,
+    i3: Tensor,
+    expand1: list[int],
+    expand2: list[int],
+    expand3: list[int],
+    sumdim: list[int],
+    unroll_dim: int = 1,
+) -> Tensor:
     """Multiply three tensors after adding the axes they lack, and sum (``nn.Bilinear``)."""
     product = _with_axes(i1, expand1) * _with_axes(i2, expand2) * _with_axes(i3, expand3)
     return product.sum(sumdim) if sumdim else product
@@ -57,9 +63,15 @@ def batch_norm_no_statistics(
 
 
 def batch_norm_functional(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor, running_var: Tensor,
-    training: bool, momentum: float, eps: float,
-) -> Any:  # fmt: skip
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
     """Batch norm that also gives its running statistics moved on."""
     if not training:
         return NotImplemented
@@ -71,10 +83,16 @@ def batch_norm_functional(
 
 
 def embedding_bag(
-    weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_by_freq: bool = False, mode: int = 0,
-    sparse: bool = False, per_sample_weights: Tensor | None = None, include_last_offset: bool = False,
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
     padding_idx: int = -1,
-) -> Any:  # fmt: skip
+) -> Any:
     """Sum (0), average (1) or take the maximum (2) of each bag's rows.
 
     Bags are the runs between offsets, so each of them is a mask over all indices: ``[bags, indices]``.

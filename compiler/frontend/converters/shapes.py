@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import SymInt
 from tvm import relax, tirx
 
-from compiler.frontend.converters.elementwise import truth
-from compiler.frontend.converters.registry import REGISTRY, Call, array, converter, dtype_of, scalar, shape_of
+from compiler.frontend.converters.logic import truth
+from compiler.frontend.converters.registry import Call, array, converter, dtype_of, scalar, shape_of
 from compiler.frontend.converters.symbols import Dim, dim_of, simplify
 from compiler.support.errors import ModelError
 
 R = relax.op
+_TRAINS = "expected a model in evaluation mode, got dropout that is on; call model.eval() first"
 
 
 def reshape(call: Call, x: relax.Expr, shape: list[Dim]) -> relax.Expr:
@@ -23,8 +23,19 @@ def reshape(call: Call, x: relax.Expr, shape: list[Dim]) -> relax.Expr:
     return call.emit(R.reshape(x, shape))
 
 
-@converter("view.default", "_unsafe_view.default", "reshape.default", "squeeze.dims", "squeeze.dim", "squeeze.default",
-           "unsqueeze.default", "flatten.using_ints", "unflatten.int", "view_copy.default", "_reshape_copy.default")  # fmt: skip
+@converter(
+    "view.default",
+    "_unsafe_view.default",
+    "reshape.default",
+    "squeeze.dims",
+    "squeeze.dim",
+    "squeeze.default",
+    "unsqueeze.default",
+    "flatten.using_ints",
+    "unflatten.int",
+    "view_copy.default",
+    "_reshape_copy.default",
+)
 def _reshape(call: Call) -> relax.Expr:
     x = call.importer.env[call.node.args[0]]
     return reshape(call, x, call.shape)
@@ -35,18 +46,30 @@ def _expand(call: Call, self: relax.Expr) -> relax.Expr:
     return call.emit(R.broadcast_to(self, call.shape))
 
 
-@converter("alias.default", "clone.default", "detach.default", "detach_.default", "contiguous.default",
-           "lift_fresh_copy.default", "dropout.default", "alias_copy.default")  # fmt: skip
+@converter(
+    "alias.default",
+    "clone.default",
+    "detach.default",
+    "detach_.default",
+    "contiguous.default",
+    "lift_fresh_copy.default",
+    "alias_copy.default",
+)
 def _identity(call: Call) -> relax.Expr:
     return call.importer.env[call.node.args[0]]
+
+
+@converter("dropout.default")
+def _dropout(call: Call, input: relax.Expr, train: bool) -> relax.Expr:
+    if train:
+        raise ModelError(_TRAINS)
+    return input
 
 
 @converter("native_dropout.default")
 def _native_dropout(call: Call, input: relax.Expr, train: bool | None) -> list[relax.Expr]:
     if train:
-        raise ModelError(
-            "expected a model in evaluation mode, got dropout that is on; call model.eval() first"
-        )
+        raise ModelError(_TRAINS)
     return [input, call.emit(R.full(relax.ShapeExpr(shape_of(input)), scalar(True, "bool"), "bool"))]
 
 
@@ -174,8 +197,16 @@ def pieces(call: Call, x: relax.Expr, dim: int, sizes: list[Dim]) -> list[relax.
     return parts
 
 
-@converter("split_with_sizes.default", "split.Tensor", "split_with_sizes_copy.default", "chunk.default",
-           "split_copy.Tensor", "unsafe_chunk.default", "tensor_split.sections", "tensor_split.indices")  # fmt: skip
+@converter(
+    "split_with_sizes.default",
+    "split.Tensor",
+    "split_with_sizes_copy.default",
+    "chunk.default",
+    "split_copy.Tensor",
+    "unsafe_chunk.default",
+    "tensor_split.sections",
+    "tensor_split.indices",
+)
 def _split(call: Call, dim: int) -> list[relax.Expr]:
     x = call.importer.env[call.node.args[0]]
     return pieces(call, x, dim, [dim_of(part.shape[dim], call.importer) for part in call.val])
@@ -264,23 +295,30 @@ def _unfold(call: Call, self: relax.Expr, dimension: int, size: int, step: int) 
 def _as_strided(
     call: Call, self: relax.Expr, size: list[Any], stride: list[Any], storage_offset: Any
 ) -> relax.Expr:
-    """Gather by computed offsets; the input is taken as contiguous, which the importer's values always are."""
+    """Gather by offsets into the elements of a contiguous tensor."""
     source = call.node.args[0].meta["val"]
+    skipped = source.storage_offset()
     if not source.is_contiguous():
         raise ModelError(
             "expected as_strided on a contiguous tensor, got a view; write it with slices and reshapes"
         )
-    numbers = [*size, *stride, *shape_of(self), storage_offset or 0]
+    first = 0 if storage_offset is None else storage_offset - skipped
+    numbers = [*size, *stride, *shape_of(self), first]
     if not all(isinstance(n, int) for n in numbers):
         raise ModelError(
             "expected as_strided with fixed sizes and strides, got symbolic ones; export with fixed sizes"
         )
-    offsets = np.full([1] * len(size), storage_offset or 0, dtype="int64")
+    offsets = np.full([1] * len(size), first, dtype="int64")
     for axis, (count, by) in enumerate(zip(size, stride, strict=True)):
         offsets = offsets + (np.arange(count) * by).reshape(
             [-1 if a == axis else 1 for a in range(len(size))]
         )
-    flat = reshape(call, self, [int(np.prod(shape_of(self), dtype="int64"))])
+    total = int(np.prod(shape_of(self), dtype="int64"))
+    if offsets.size and not (offsets.min() >= 0 and offsets.max() < total):
+        raise ModelError(
+            "expected as_strided within its tensor, got one that reaches into memory beyond a view"
+        )
+    flat = reshape(call, self, [total])
     return call.emit(R.take(flat, array(np.broadcast_to(offsets, size)), axis=0))
 
 
@@ -332,33 +370,3 @@ def _diagonal(call: Call, self: relax.Expr, offset: int, dim1: int, dim2: int) -
         R.multiply(R.arange(0, call.shape[-1], 1, "int64"), call.tensor(simplify(cols + 1), "int64"))
     )
     return call.emit(R.take(flat, R.add(steps, call.tensor(start, "int64")), axis=rank - 2))
-
-
-def _size(node: Any, importer: Any) -> Any:
-    """Give an integer the graph computes (a size, or arithmetic on sizes) as a dimension."""
-    value = node.meta["val"]
-    # A float made of sizes is only a problem where a converter uses it.
-    return dim_of(value, importer) if isinstance(value, (SymInt, int)) else value
-
-
-for _name in ("sym_size.int", "sym_numel.default", "add", "sub", "mul", "floordiv", "mod", "neg", "pow",
-              "sym_max", "sym_min", "sym_int", "truediv", "sym_float", "sym_ite", "round", "floor", "ceil", "trunc"):  # fmt: skip
-    REGISTRY[_name] = _size
-
-
-def _assertion(node: Any, importer: Any) -> None:
-    """Drop a check on sizes; the compiled function checks its input shapes itself."""
-
-
-for _name in ("_assert_scalar.default", "sym_constrain_range_for_size.default", "sym_constrain_range.default",
-              "_assert_tensor_metadata.default", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_",
-              "_assert_async.msg", "_assert_async.default", "sym_not"):  # fmt: skip
-    REGISTRY[_name] = _assertion
-
-
-def _getitem(node: Any, importer: Any) -> Any:
-    """Take one output of an operator that has several."""
-    return importer.env[node.args[0]][node.args[1]]
-
-
-REGISTRY["getitem"] = _getitem

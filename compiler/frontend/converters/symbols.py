@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import reduce
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 import torch
 from tvm import sym, tirx
 
@@ -78,7 +79,8 @@ def to_tir(expr: Any, known: dict[str, Dim]) -> Dim:
         raise ModelError(
             f"expected a size made of + - * // % min max, got '{expr}'; export with fixed sizes there"
         )
-    return _OPERATORS[name]([to_tir(arg, known) for arg in expr.args])
+    terms = [to_tir(arg, known) for arg in expr.args]
+    return _OPERATORS[name](terms)
 
 
 def _ratio(expr: Any, known: dict[str, Dim]) -> tuple[Dim, int]:
@@ -90,7 +92,9 @@ def _ratio(expr: Any, known: dict[str, Dim]) -> tuple[Dim, int]:
     if isinstance(expr, sympy.Float):
         fraction = Fraction(float(expr))
         if fraction.denominator > _DYADIC:
-            raise ModelError(f"expected sizes scaled by a factor such as 2 or 0.5, got {expr}; give the output size")
+            raise ModelError(
+                f"expected sizes scaled by a factor such as 2 or 0.5, got {expr}; give the output size"
+            )
         return fraction.numerator, fraction.denominator
     name = type(expr).__name__
     if name == "ToFloat":
@@ -141,7 +145,7 @@ def _floor_mod(terms: list[Dim]) -> Dim:
     return tirx.floormod(_int64(terms[0]), _int64(terms[1]))
 
 
-_OPERATORS = {
+_OPERATORS: dict[str, Callable[[list[Dim]], Dim]] = {
     "Add": lambda terms: reduce(lambda a, b: a + b, terms),
     "Mul": _mul,
     "Pow": _power,

@@ -64,7 +64,9 @@ def import_module(module: torch.nn.Module, args: Sequence[Any], dynamic_shapes: 
 
 
 def run(mod: tvm.IRModule, tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:
-    machine = relax.VirtualMachine(relax.build(mod, tvm.target.Target("llvm")), tvm.cpu())
+    # Most of a test's time is LLVM's optimizer, which has no say in what the graph means.
+    target = tvm.target.Target({"kind": "llvm", "opt-level": 0})
+    machine = relax.VirtualMachine(relax.build(mod, target), tvm.cpu())
     inputs = [tvm.runtime.tensor(t.detach().contiguous().numpy()) for t in tensors]
     return [output.numpy() for output in machine["main"](*inputs)]
 
@@ -107,7 +109,7 @@ def check(
     other: Sequence[Any] = (),
     tolerance: float = 2e-5,
 ) -> tvm.IRModule:
-    """Import with `args`, run on them and on `other` (other sizes), compare; give back the imported module."""
+    """Import with `args`, run on them and on `other` (other sizes), compare; return the module."""
     module = as_module(model)
     mod = import_module(module, args, dynamic_shapes)
     for inputs in (args, other) if other else (args,):

@@ -49,7 +49,7 @@ CASES = {
     "grouped heads causal": (sdpa(enable_gqa=True, is_causal=True), (Q, K[:, :1, :5], V[:, :1, :5])),
     "double": (sdpa(), (Q.double(), K.double(), V.double())),
     "large logits": (sdpa(), (Q * 30, K * 30, V)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)

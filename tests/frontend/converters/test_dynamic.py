@@ -54,7 +54,14 @@ A = {"a": ({0: N},)}
 
 
 def test_batch():
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Hardswish(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
     check(randomise(net), (torch.randn(2, 3, 8, 8),), ({0: N},), (torch.randn(5, 3, 8, 8),))
 
 
@@ -76,15 +83,31 @@ X, Y = torch.randn(3, 6), torch.randn(5, 6)
 CASES = {
     "flatten": lambda x: (x.flatten(), x.view(-1, 2, 3), x.reshape(x.shape[0] * 2, 3)),
     "sizes as numbers": lambda x: x * x.shape[0] + x.sum() / x.shape[0],
-    "arange": lambda x: (torch.arange(x.shape[0]), torch.arange(2, 2 + x.shape[0]), torch.arange(x.shape[0]) * 0.5),
+    "arange": lambda x: (
+        torch.arange(x.shape[0]),
+        torch.arange(2, 2 + x.shape[0]),
+        torch.arange(x.shape[0]) * 0.5,
+    ),
     "creation": lambda x: (torch.zeros(x.shape[0], 2), torch.full((x.shape[0],), 7), torch.ones_like(x)),
     "slices": lambda x: (x[1:], x[:-1], x[-2:], x[:, 1:], x[::2]),
     "cat split": lambda x: (torch.cat([x, x]), x.chunk(2, 1), torch.stack([x, x], 1)),
     "roll flip": lambda x: (x.roll(1, 0), x.roll(-2, 0), x.flip(0), x.roll(1, 1)),
     "repeat": lambda x: (x.repeat(2, 1), x.expand(2, -1, -1), x.repeat_interleave(2, 0)),
     "pad": lambda x: (F.pad(x, (1, 0, 2, 1)), F.pad(x, (0, 0, x.shape[0], 0))),
-    "reductions": lambda x: (x.mean(0), x.var(0), x.softmax(0), x.amax(0), x.argmax(0), x.std(), x.max(0).values),
-    "index": lambda x: (x[torch.tensor([0, -1])], x.gather(0, torch.zeros(1, 6, dtype=torch.long)), x[:, [0, 2]]),
+    "reductions": lambda x: (
+        x.mean(0),
+        x.var(0),
+        x.softmax(0),
+        x.amax(0),
+        x.argmax(0),
+        x.std(),
+        x.max(0).values,
+    ),
+    "index": lambda x: (
+        x[torch.tensor([0, -1])],
+        x.gather(0, torch.zeros(1, 6, dtype=torch.long)),
+        x[:, [0, 2]],
+    ),
     "sort": lambda x: (*x.sort(0), *x.topk(2, 0), x.cumsum(0)),
     "triangles": lambda x: (torch.tril(torch.ones(x.shape[0], x.shape[0])), (x @ x.T).triu(1)),
     "write": lambda x: x.clone().index_fill(0, torch.tensor([0]), 3.0),
@@ -92,7 +115,7 @@ CASES = {
     "one hot": lambda x: F.one_hot(x.argmax(1), 6),
     "linear norm": lambda x: F.layer_norm(F.linear(x, torch.ones(4, 6)) + x[:, :4], [4]),
     "select last": lambda x: (x[-1], x.select(0, 1), x.narrow(0, 1, 1)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -105,16 +128,25 @@ SIZED = {
     "nearest": lambda x: F.interpolate(x, scale_factor=2),
     "bilinear": lambda x: F.interpolate(x, scale_factor=(2.0, 3.0), mode="bilinear"),
     "half": lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear"),
-    "corners": lambda x: F.interpolate(x, size=(x.shape[2] * 2, x.shape[3]), mode="bilinear", align_corners=True),
+    "corners": lambda x: F.interpolate(
+        x, size=(x.shape[2] * 2, x.shape[3]), mode="bilinear", align_corners=True
+    ),
     "to shape": lambda x: F.interpolate(x[:, :, :2, :2], size=x.shape[-2:], mode="nearest"),
-    "pools": lambda x: (F.max_pool2d(x, 2), F.avg_pool2d(x, 2), F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)),
+    "pools": lambda x: (
+        F.max_pool2d(x, 2),
+        F.avg_pool2d(x, 2),
+        F.adaptive_avg_pool2d(x, 1),
+        F.adaptive_max_pool2d(x, 1),
+    ),
     "convolution": lambda x: F.conv2d(x, torch.ones(3, 2, 3, 3), stride=2, padding=1),
-    "transposed": lambda x: F.conv_transpose2d(x, torch.ones(2, 3, 3, 3), stride=2, padding=1, output_padding=1),
+    "transposed": lambda x: F.conv_transpose2d(
+        x, torch.ones(2, 3, 3, 3), stride=2, padding=1, output_padding=1
+    ),
     "norms": lambda x: (F.instance_norm(x), F.group_norm(x, 2), F.normalize(x)),
     "pixel shuffle": lambda x: F.pixel_shuffle(torch.cat([x, x], 1), 2),
     "tokens": lambda x: x.flatten(2).transpose(1, 2),
     "reflect": lambda x: F.pad(x, (1, 1, 1, 1), "reflect"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SIZED)

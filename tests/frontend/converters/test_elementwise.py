@@ -41,7 +41,10 @@ CASES = {
     "floor division": (lambda x, y: torch.div(x, y, rounding_mode="floor"), (INTS, DIVISORS)),
     "trunc division": (lambda x, y: torch.div(x, y, rounding_mode="trunc"), (INTS, DIVISORS)),
     "floor division by scalar": (lambda x: torch.div(x, 2, rounding_mode="floor"), (INTS,)),
-    "float floor division": (lambda x: torch.div(x, 0.1, rounding_mode="floor"), (torch.tensor([1.0, -1.0, 0.35]),)),
+    "float floor division": (
+        lambda x: torch.div(x, 0.1, rounding_mode="floor"),
+        (torch.tensor([1.0, -1.0, 0.35]),),
+    ),
     "float trunc division": (lambda x: torch.div(x, 0.7, rounding_mode="trunc"), (X,)),
     "floordiv operator": (lambda x: x // 3, (INTS,)),
     "remainder": (lambda x, y: (x % y, torch.fmod(x, y)), (INTS, DIVISORS)),
@@ -52,11 +55,17 @@ CASES = {
     "bool arithmetic": (lambda a, b: (a + b, a * b, a & b, a | b, a ^ b, ~a), (BOOLS, BOOLS.flip(0))),
     "int bits": (lambda x, y: (x & y, x | y, x ^ y, ~x), (INTS, DIVISORS)),
     "shifts": (lambda x: (x << 3, x >> 1, x >> 70, x << 64), (INTS,)),
-    "shift by tensor": (lambda x, y: (x << y, x >> y), (INTS.int(), torch.tensor([0, 1, 2, 3, 31, 32, 40]).int())),
+    "shift by tensor": (
+        lambda x, y: (x << y, x >> y),
+        (INTS.int(), torch.tensor([0, 1, 2, 3, 31, 32, 40]).int()),
+    ),
     "comparisons": (lambda x, y: (x < y, x <= y, x > y, x >= y, x == y, x != y), (ODD, ODD.flip(0))),
     "int against float": (lambda x: (x < 2.5, x == 2, x >= -1.5), (INTS,)),
     "bool comparisons": (lambda a, b: (a == b, a != b, a < b), (BOOLS, BOOLS.flip(0))),
-    "logic on numbers": (lambda x, y: (x.logical_and(y), x.logical_or(y), x.logical_xor(y), x.logical_not()), (ODD, ODD.roll(1))),
+    "logic on numbers": (
+        lambda x, y: (x.logical_and(y), x.logical_or(y), x.logical_xor(y), x.logical_not()),
+        (ODD, ODD.roll(1)),
+    ),
     "maximum": (lambda x, y: (torch.maximum(x, y), torch.minimum(x, y)), (ODD, ODD.roll(1))),
     "maximum of ints": (lambda x, y: (torch.maximum(x, y), torch.minimum(x, y)), (INTS, DIVISORS)),
     "clamp": (lambda x: x.clamp(-1, 1), (ODD,)),
@@ -84,7 +93,7 @@ CASES = {
     "scalar tensor operand": (lambda x, s: x * s, (X, torch.tensor(2.0, dtype=torch.float64))),
     "isclose": (lambda x: torch.isclose(x, x + 1e-9), (X,)),
     "heaviside": (lambda x: torch.heaviside(x, torch.tensor(0.5)), (X,)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -94,16 +103,35 @@ def test_elementwise(name):
 
 
 ACTIVATIONS = {
-    "relu": F.relu, "relu6": F.relu6, "gelu": F.gelu, "gelu tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu, "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid, "hardtanh": lambda x: F.hardtanh(x, -0.5, 0.7),
-    "selu": F.selu, "elu": lambda x: F.elu(x, 0.6), "celu": lambda x: F.celu(x, 0.7), "mish": F.mish,
-    "softplus": lambda x: F.softplus(x, beta=2, threshold=3), "softsign": F.softsign, "softshrink": F.softshrink,
-    "hardshrink": F.hardshrink, "tanhshrink": F.tanhshrink, "leaky relu": lambda x: F.leaky_relu(x, 0.2),
-    "rrelu": F.rrelu, "logsigmoid": F.logsigmoid, "threshold": lambda x: F.threshold(x, 0.1, 20.0), "glu": lambda x: F.glu(x, dim=0),
-    "softmax": lambda x: F.softmax(x, 0), "log softmax": lambda x: F.log_softmax(x, -1), "softmin": lambda x: F.softmin(x, 1),
-    "prelu": lambda x: F.prelu(x, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])), "dropout": lambda x: F.dropout(x, training=False),
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "gelu": F.gelu,
+    "gelu tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "hardtanh": lambda x: F.hardtanh(x, -0.5, 0.7),
+    "selu": F.selu,
+    "elu": lambda x: F.elu(x, 0.6),
+    "celu": lambda x: F.celu(x, 0.7),
+    "mish": F.mish,
+    "softplus": lambda x: F.softplus(x, beta=2, threshold=3),
+    "softsign": F.softsign,
+    "softshrink": F.softshrink,
+    "hardshrink": F.hardshrink,
+    "tanhshrink": F.tanhshrink,
+    "leaky relu": lambda x: F.leaky_relu(x, 0.2),
+    "rrelu": F.rrelu,
+    "logsigmoid": F.logsigmoid,
+    "threshold": lambda x: F.threshold(x, 0.1, 20.0),
+    "glu": lambda x: F.glu(x, dim=0),
+    "softmax": lambda x: F.softmax(x, 0),
+    "log softmax": lambda x: F.log_softmax(x, -1),
+    "softmin": lambda x: F.softmin(x, 1),
+    "prelu": lambda x: F.prelu(x, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])),
+    "dropout": lambda x: F.dropout(x, training=False),
     "logit": lambda x: torch.logit(torch.sigmoid(x), eps=1e-3),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

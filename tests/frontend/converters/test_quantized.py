@@ -24,22 +24,49 @@ CASES = {
     "int8": (lambda x: Q.quantize_per_tensor(x, 0.5, 3, *I8), (X,)),
     "uint8": (lambda x: Q.quantize_per_tensor(x, 0.03, 128, 0, 255, torch.uint8), (X,)),
     "narrow range": (lambda x: Q.quantize_per_tensor(x, 0.03, 0, -127, 100, torch.int8), (X,)),
-    "tensor parameters": (lambda x, s, z: Q.quantize_per_tensor.tensor(x, s, z, *I8), (X, torch.tensor([0.5]), torch.tensor([3]))),
+    "tensor parameters": (
+        lambda x, s, z: Q.quantize_per_tensor.tensor(x, s, z, *I8),
+        (X, torch.tensor([0.5]), torch.tensor([3])),
+    ),
     "per channel": (lambda x: Q.quantize_per_channel(x, SCALES, ZEROS, 1, *I8), (X,)),
-    "weights per channel": (lambda x: Q.quantize_per_channel(x, SCALES[:4], ZEROS[:4] * 0, 0, -127, 127, torch.int8), (X,)),
+    "weights per channel": (
+        lambda x: Q.quantize_per_channel(x, SCALES[:4], ZEROS[:4] * 0, 0, -127, 127, torch.int8),
+        (X,),
+    ),
     "dequantize": (lambda x: Q.dequantize_per_tensor(x, 0.1, 3, *I8), (LEVELS,)),
-    "dequantize uint8": (lambda x: Q.dequantize_per_tensor(x, 0.1, 200, 0, 255, torch.uint8), ((LEVELS.int() + 128).to(torch.uint8),)),
-    "dequantize int32": (lambda x: Q.dequantize_per_tensor(x, 0.1, 0, -(2**31), 2**31 - 1, torch.int32), (LEVELS.int() * 1000,)),
-    "dequantize by tensors": (lambda x, s, z: Q.dequantize_per_tensor.tensor(x, s, z, *I8), (LEVELS, torch.tensor(0.1), torch.tensor(3))),
+    "dequantize uint8": (
+        lambda x: Q.dequantize_per_tensor(x, 0.1, 200, 0, 255, torch.uint8),
+        ((LEVELS.int() + 128).to(torch.uint8),),
+    ),
+    "dequantize int32": (
+        lambda x: Q.dequantize_per_tensor(x, 0.1, 0, -(2**31), 2**31 - 1, torch.int32),
+        (LEVELS.int() * 1000,),
+    ),
+    "dequantize by tensors": (
+        lambda x, s, z: Q.dequantize_per_tensor.tensor(x, s, z, *I8),
+        (LEVELS, torch.tensor(0.1), torch.tensor(3)),
+    ),
     "dequantize per channel": (lambda x: Q.dequantize_per_channel(x, SCALES, ZEROS, 1, *I8), (LEVELS,)),
-    "dequantize without zero points": (lambda x: Q.dequantize_per_channel(x, SCALES, None, 1, *I8), (LEVELS,)),
+    "dequantize without zero points": (
+        lambda x: Q.dequantize_per_channel(x, SCALES, None, 1, *I8),
+        (LEVELS,),
+    ),
     "choose": (lambda x: Q.choose_qparams.tensor(x, -128, 127, 1e-5, torch.int8), (X[:3],)),
-    "choose symmetric": (lambda x: Q.choose_qparams_symmetric.tensor(x, -127, 127, 1e-5, torch.int8), (X[:3],)),
+    "choose symmetric": (
+        lambda x: Q.choose_qparams_symmetric.tensor(x, -127, 127, 1e-5, torch.int8),
+        (X[:3],),
+    ),
     "choose for zeros": (lambda x: Q.choose_qparams.tensor(x, -128, 127, 1e-5, torch.int8), (X[:3] * 0,)),
     "fake": (lambda x: torch.fake_quantize_per_tensor_affine(x, 0.5, 3, -128, 127), (X,)),
-    "fake by tensors": (lambda x: torch.fake_quantize_per_tensor_affine(x, torch.tensor(0.5), torch.tensor(3), -128, 127), (X,)),
-    "fake per channel": (lambda x: torch.fake_quantize_per_channel_affine(x, SCALES, ZEROS.int(), 1, -128, 127), (X,)),
-}  # fmt: skip
+    "fake by tensors": (
+        lambda x: torch.fake_quantize_per_tensor_affine(x, torch.tensor(0.5), torch.tensor(3), -128, 127),
+        (X,),
+    ),
+    "fake per channel": (
+        lambda x: torch.fake_quantize_per_channel_affine(x, SCALES, ZEROS.int(), 1, -128, 127),
+        (X,),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
