@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tvm
+from tvm import relax
 
 from compiler import frontend
 from compiler.build import Built, build
@@ -36,10 +38,13 @@ from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import optimize
 from compiler.schedule import schedule
 from compiler.support.errors import UsageError
-from compiler.support.files import check_writable, folder_for_long, make_folder
+from compiler.support.files import check_room, check_writable, folder_for_long, make_folder
 from compiler.support.progress import note, stage
 from compiler.target import HOST, Target
 from compiler.target import load as load_target
+
+_ROOM = 16 << 20
+"""Bytes of temporary files that a library takes besides its constants."""
 
 
 def compile(
@@ -135,8 +140,23 @@ def _build(
     with stage("schedule"):
         mod, kernels = schedule(mod, target)
     with stage("build"):
-        built = build(mod, target, make_folder(folder))
+        check_room(make_folder(folder), _ROOM + 3 * _constant_bytes(mod))
+        built = build(mod, target, folder)
     return built, {"passes": passes, "kernels": kernels}
+
+
+def _constant_bytes(mod: Any) -> int:
+    """Return the size of all constants: what a library weighs, and each object file on the way to it."""
+    found: list[int] = []
+
+    def visit(expr: Any) -> None:
+        if isinstance(expr, tvm.ir.GenericConst) and isinstance(expr.value, tvm.runtime.Tensor):
+            found.append(expr.value.numel() * max(1, expr.value.dtype.itemsize))
+
+    for function in mod.functions.values():
+        if isinstance(function, relax.Function):
+            relax.analysis.post_order_visit(function, visit)
+    return sum(found)
 
 
 def _host_session(model: frontend.Model, folder: Path) -> Session:

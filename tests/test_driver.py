@@ -152,6 +152,21 @@ def test_an_interrupted_compilation_leaves_nothing(temporary, tmp_path, monkeypa
     assert [each.name for each in tmp_path.iterdir()] == ["temporary"]
 
 
+def test_a_full_disk_is_found_before_code_generation(temporary, monkeypatch):
+    """LLVM would end the process, without a word of Kiln's."""
+    import shutil
+
+    usage = shutil.disk_usage(temporary)
+    module, inputs = models.tiny()
+    weights = sum(parameter.numel() * 4 for parameter in module.parameters())
+    assert driver._constant_bytes(driver.frontend.load(module, inputs).mod) >= weights
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
+    monkeypatch.setattr(driver, "build", None)
+    with pytest.raises(UsageError, match=r"MB of free disk for temporary files .* got 1 MB: .*TMPDIR"):
+        compiler.compile(module, inputs)
+    assert list(temporary.iterdir()) == []
+
+
 def test_ir_is_dumped_and_numbered(tmp_path):
     compiler.compile(*models.tiny(), check=False, dump_ir=tmp_path / "new" / "ir")
     names = sorted(each.name for each in (tmp_path / "new" / "ir").glob("*.py"))

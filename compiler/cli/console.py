@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import logging
-import os
-import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
@@ -83,47 +79,22 @@ class Console:
 
 
 @contextlib.contextmanager
-def hushed(own_process: bool) -> Iterator[None]:
-    """Keep the warnings and log lines of libraries from the screen; Kiln's own warnings become notes.
+def hushed() -> Iterator[None]:
+    """Keep the warnings and log lines of Python libraries from the screen; Kiln's own become notes.
 
-    With `own_process` also what compiled code and C++ libraries write to file descriptor 2; a crash is
-    still reported.
+    What C++ writes is left alone: it is silent unless it is about to end the process.
     """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", KilnWarning)
-        warnings.showwarning = _as_note
-        stack.callback(logging.disable, logging.root.manager.disable)
-        logging.disable(logging.WARNING)
-        if own_process:
-            stack.enter_context(_descriptor_2_away())
-        yield
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", KilnWarning)
+            warnings.showwarning = _as_note
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _as_note(message: Warning | str, *rest: Any, **more: Any) -> None:
     note(f"warning: {message}")
-
-
-@contextlib.contextmanager
-def _descriptor_2_away() -> Iterator[None]:
-    """Give ``sys.stderr`` a descriptor of its own, and send what is written to number 2 nowhere."""
-    try:
-        screen = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
-        nowhere = tempfile.TemporaryFile()  # noqa: SIM115  # closed below
-    except OSError:
-        # No stderr, or no place for a file: nothing to hush.
-        yield
-        return
-    before, sys.stderr = sys.stderr, screen
-    before.flush()
-    os.dup2(nowhere.fileno(), 2)
-    faulthandler.enable(screen, all_threads=False)
-    try:
-        yield
-    finally:
-        faulthandler.disable()
-        os.dup2(screen.fileno(), 2)
-        sys.stderr = before
-        screen.close()
-        nowhere.close()

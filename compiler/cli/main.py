@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from compiler.cli.signals import Stopped, stopping_cleanly
@@ -31,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> int:
     shared = {_SHARED[word] for word in _options(words) if word in _SHARED}
     debug = "--debug" in shared
     try:
-        with stopping_cleanly(), _surroundings(debug, "--quiet" in shared, own_process=args is None):
+        with stopping_cleanly(), _surroundings(debug, "--quiet" in shared):
             code = _run(words or ["--help"])
             sys.stdout.flush()
             return code
@@ -109,14 +109,14 @@ def _shared_first(words: Sequence[str], command: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def _surroundings(debug: bool, quiet: bool, own_process: bool) -> Any:
+def _surroundings(debug: bool, quiet: bool) -> Iterator[None]:
     """Show progress; with --debug also all that libraries say."""
     from compiler.cli.console import Console, hushed
     from compiler.support.progress import watching
 
     with contextlib.ExitStack() as stack:
         if not debug:
-            stack.enter_context(hushed(own_process))
+            stack.enter_context(hushed())
         if not quiet:
             stack.enter_context(watching(stack.enter_context(Console(sys.stderr, live=not debug))))
         yield

@@ -106,6 +106,22 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def check_room(folder: Path, needed: int) -> None:
+    """Find out whether the disk that holds `folder` has `needed` bytes left.
+
+    LLVM ends the whole process when it cannot write an object file, so this is asked before.
+
+    Raises:
+        UsageError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UsageError(
+            f"expected {needed / 1e6:.0f} MB of free disk for temporary files in '{folder.parent}', "
+            f"got {free / 1e6:.0f} MB: free some, or set TMPDIR to a folder on another disk"
+        )
+
+
 def make_private_folder() -> Path:
     """Return a new folder that only this user can enter; give it to `remove_folder` after use.
 

@@ -58,7 +58,7 @@ def test_a_closed_terminal_is_no_error():
 
 def test_only_kilns_own_warnings_are_seen(capsys):
     stream = io.StringIO()
-    with Console(stream) as console, watching(console), hushed(own_process=False), stage("run"):
+    with Console(stream) as console, watching(console), hushed(), stage("run"):
         warnings.warn("noise", UserWarning, stacklevel=1)
         logging.getLogger("some.library").warning("noise")
         warnings.warn("few threads", KilnWarning, stacklevel=1)
