@@ -16,9 +16,14 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
-    with pytest.raises(KeyError), files.atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise KeyError
+
+    def fails():
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
     assert path.read_text() == "new"
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
 
