@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tvm_ffi
-from tvm import tirx
+from tvm import s_tir, tirx
 from tvm.s_tir import Schedule
 
 from compiler.schedule.blocks import all_blocks
@@ -23,11 +23,22 @@ _THREADS = 256
 
 def apply(function: tirx.PrimFunc, target: Target) -> Schedule:
     """Return a schedule of `function` in which every block of the root runs in threads."""
-    sch = Schedule(serial_inside(function))
+    sch = Schedule(serial_inside(with_root(function)))
     threads = min(_THREADS, accelerator_of(target).max_threads_per_block)
     for index in range(len(all_blocks(sch))):
         sch = _bind(sch, index, threads)
     return sch
+
+
+def with_root(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return `function` with a root block around its body, where it has none yet."""
+    body = function.body
+    if isinstance(body, s_tir.SBlockRealize) and str(body.block.name_hint) == "root":
+        return function
+    if isinstance(body, s_tir.SBlockRealize) and body.block.alloc_buffers and not body.block.iter_vars:
+        return function
+    root = s_tir.SBlock([], [], [], "root", body)
+    return function.with_body(s_tir.SBlockRealize([], True, root))
 
 
 def serial_inside(function: tirx.PrimFunc) -> tirx.PrimFunc:
