@@ -16,12 +16,7 @@ from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_scale import fold_scale
 from compiler.passes.lower_attention import lower_attention
 from compiler.passes.pack_dense import pack_dense
-from compiler.passes.recognize_attention import recognize_attention
-from compiler.passes.recognize_gelu import recognize_gelu
-from compiler.passes.recognize_hard_swish import recognize_hard_swish
-from compiler.passes.recognize_layer_norm import recognize_layer_norm
-from compiler.passes.recognize_rms_norm import recognize_rms_norm
-from compiler.passes.recognize_silu import recognize_silu
+from compiler.passes.recognize_all import RECOGNIZERS
 from compiler.passes.simplify import simplify
 from compiler.target import Target
 
@@ -41,13 +36,8 @@ def common_passes() -> list[tuple[str, Pass]]:
     """Return what every target kind starts with."""
     return [
         ("simplify", simplify),
-        ("recognize_silu", recognize_silu),
-        ("recognize_hard_swish", recognize_hard_swish),
-        ("recognize_gelu", recognize_gelu),
-        ("recognize_layer_norm", recognize_layer_norm),
-        ("recognize_rms_norm", recognize_rms_norm),
-        ("recognize_attention", recognize_attention),
         ("fold_constants", relax.transform.FoldConstant()),
+        *RECOGNIZERS,
         ("fold_batch_norm", fold_batch_norm),
         ("fold_scale", fold_scale),
         ("lower_attention", lower_attention),
