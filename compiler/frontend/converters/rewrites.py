@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from compiler.frontend.converters.vision_rewrites import vision_rewrites
+
 aten = torch.ops.aten
 Tensor = Any  # torch.Tensor, which the type checker does not see
 
@@ -225,7 +227,7 @@ def _one_element(scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:
 
 def library_rewrites() -> dict[Any, Callable[..., Any]]:
     """Rewrites of operators that exist only once another library has registered them."""
-    table: dict[Any, Callable[..., Any]] = {}
+    table = vision_rewrites()
     quantized = torch.ops.quantized_decomposed
     if hasattr(quantized, "choose_qparams"):
         table[quantized.choose_qparams.tensor] = choose_qparams

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -318,3 +319,17 @@ def test_ops_that_stay_whole():
 def test_dropout_in_training_is_refused():
     with pytest.raises(ModelError):
         load(torch.export.export(nn.Dropout(0.5).train(), (LINE,)))
+
+
+@pytest.mark.parametrize(("groups", "offset_groups", "masked"), [(1, 1, False), (2, 3, True), (1, 2, True)])
+def test_deformable_convolution(groups, offset_groups, masked):
+    weight, bias = torch.randn(4, 6 // groups, 3, 2), torch.randn(4)
+    offset = torch.randn(2, offset_groups * 12, 5, 5) * 2
+    mask = torch.rand(2, offset_groups * 6, 5, 5)
+
+    def convolve(x, offset, *mask):
+        return torchvision.ops.deform_conv2d(
+            x, offset, weight, bias, stride=2, padding=1, dilation=(1, 3), mask=mask[0] if mask else None
+        )
+
+    check(convolve, (IMAGE, offset, mask) if masked else (IMAGE, offset))
