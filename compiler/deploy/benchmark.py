@@ -8,6 +8,7 @@ Outputs are compared with the original's, and a runtime that is wrong is not a p
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import random
@@ -150,17 +151,26 @@ def benchmark(plan: Plan, compile_bundle: Compile) -> Report:
         with stage("prepare"):
             workload = _prepare(workload, plan.against)
         with stage("compile"):
-            form = workload.artifacts.get("module") or workload.artifacts.get("onnx")
-            if form is None:
-                raise ModelError(workload.troubles["module"])
-            compile_bundle(folder / form, folder / "model.kiln")
+            compile_bundle(_what_kiln_compiles(workload), folder / "model.kiln")
             replace(workload, artifacts={**workload.artifacts, "bundle": "model.kiln"}).save()
         return _measure(plan, folder, workers)
 
 
+def _what_kiln_compiles(workload: Workload) -> Path:
+    """Return the user's own file, or the one that holds the weights that a factory happened to draw."""
+    source = Path(workload.source)
+    if source.is_file():
+        return source
+    if "module" not in workload.artifacts:
+        raise ModelError(workload.troubles["module"])
+    return workload.path("module")
+
+
 def _prepare(workload: Workload, against: Sequence[str]) -> Workload:
     """Write the model's forms by a process of its own."""
-    forms = {_artifact(name) for name in against}
+    forms = {form for name in against if (form := _artifact(name)) is not None}
+    if not Path(workload.source).is_file():
+        forms.add("module")
     workload.save()
     command = [
         sys.executable,
@@ -185,10 +195,10 @@ def _prepare(workload: Workload, against: Sequence[str]) -> Workload:
     return Workload.open(workload.folder)
 
 
-def _artifact(name: str) -> str:
-    import importlib
-
-    return str(importlib.import_module(f"compiler.deploy.peers.{RUNTIMES[name].module}").ARTIFACT)
+def _artifact(name: str) -> str | None:
+    """Return the form of the model that a peer reads, None if it loads the user's own."""
+    form = importlib.import_module(f"compiler.deploy.peers.{RUNTIMES[name].module}").ARTIFACT
+    return None if form is None else str(form)
 
 
 def _measure(plan: Plan, folder: Path, workers: ExitStack) -> Report:

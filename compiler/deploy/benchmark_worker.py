@@ -59,7 +59,8 @@ class Worker:
         missing = [name for name in module.PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             raise PeerError(f"not installed: {', '.join(missing)} (pip install 'kiln-compiler[peers]')")
-        self._workload.path(module.ARTIFACT)
+        if module.ARTIFACT is not None:
+            self._workload.path(module.ARTIFACT)
         best, setting, best_ms, trouble = None, "", float("inf"), None
         start = time.perf_counter()
         for name, make in module.variants(self._workload).items():

@@ -7,6 +7,7 @@ and threads of PyTorch's exporters are gone when measuring begins.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ from compiler.deploy.peers.session import PeerError, Workload, write_arrays
 from compiler.support.errors import KilnError, UsageError
 
 FILES = {"module": "model.pt2", "onnx": "model.onnx", "torchscript": "model.pt"}
-"""The forms that peers read; "module" is also what Kiln compiles."""
+"""The forms that peers read; "module" is what Kiln compiles."""
 
 
 def prepare(workload: Workload, wanted: set[str]) -> Workload:
@@ -112,54 +113,112 @@ def _prepare_torch(workload: Workload, wanted: set[str]) -> Workload:
     if not workload.source.endswith(".pt2"):
         with contextlib.suppress(Exception):  # without it the factory's own seed has to do
             torch.save(module.state_dict(), workload.folder / "weights.pt")
-    with torch.no_grad():
-        program = torch.export.export(module, args, kwargs, strict=False)
+    names = input_names(module, args, kwargs)
+    flat = flatten(*_traceable(module, args, kwargs))
     makers: dict[str, Callable[[Path], None]] = {
-        "module": lambda path: torch.export.save(program, str(path)),
-        "onnx": lambda path: _export_onnx(module, args, kwargs, path),
-        "torchscript": lambda path: _trace(module, args, kwargs, path),
+        "module": lambda path: _export(flat, tensors, path),
+        "onnx": lambda path: _export_onnx(flat, tensors, names, path),
+        "torchscript": lambda path: _trace(flat, tensors, path),
     }
     artifacts, troubles = {}, {}
     for form, make in makers.items():
-        if form in wanted or form == "module":
+        if form in wanted:
             try:
                 make(workload.folder / FILES[form])
                 artifacts[form] = FILES[form]
             except Exception as error:
                 troubles[form] = f"PyTorch cannot write it as {form}: {one_line(error)}"
-    names = tuple(program.graph_signature.user_inputs)
     return replace(workload, names=names, artifacts=artifacts, troubles=troubles)
 
 
-def _export_onnx(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: Path) -> None:
+def _traceable(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return what exporters take: TorchScript, which they do not, as the frontend converts it."""
+    import torch
+
+    from compiler.frontend.arguments import Arguments
+    from compiler.frontend.torchscript_file import export_torchscript
+
+    if not isinstance(module, torch.jit.ScriptModule):
+        return module, args, kwargs
+    program = export_torchscript(module, Arguments(args, kwargs), "the model")
+    return program.module(), *program.example_inputs
+
+
+def input_names(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+    """Return a name for each tensor among the arguments, after the parameters of forward."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    try:
+        parameters = [p for p in inspect.signature(module.forward).parameters if p not in kwargs]
+    except (TypeError, ValueError):
+        parameters = []
+    parameters += [f"input_{i}" for i in range(len(parameters), len(args))]
+    names: list[str] = []
+    for name, value in (*zip(parameters, args, strict=False), *kwargs.items()):
+        count = sum(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(value))
+        names += [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
+    return tuple(names)
+
+
+def flatten(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return a module from the tensors among the arguments to the tuple of tensors among the outputs.
+
+    Exporters and file formats stumble over keywords, nesting and the output classes of other packages.
+    """
+    import torch
+    from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+    leaves, spec = tree_flatten((args, kwargs))
+
+    class Flat(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = module
+
+        def train(self, mode: bool = True) -> Any:
+            # The module is in eval mode already, and an exported one refuses to be told.
+            return self
+
+        def forward(self, *tensors: Any) -> tuple[Any, ...]:
+            rest = iter(tensors)
+            values = [next(rest) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+            positional, keywords = tree_unflatten(values, spec)
+            outputs = tree_leaves(self.model(*positional, **keywords))
+            return tuple(leaf for leaf in outputs if isinstance(leaf, torch.Tensor))
+
+    flat = Flat()
+    flat.training = False
+    return flat
+
+
+def _export(flat: Any, tensors: list[Any], path: Path) -> None:
+    import torch
+
+    with torch.no_grad():
+        torch.export.save(torch.export.export(flat, tuple(tensors), strict=False), str(path))
+
+
+def _export_onnx(flat: Any, tensors: list[Any], names: tuple[str, ...], path: Path) -> None:
     """Write ONNX by torch's present exporter, or by the TorchScript one where that fails."""
     import torch
 
+    settings = {"input_names": list(names), "verbose": False}
     try:
         torch.onnx.export(
-            module,
-            args,
-            str(path),
-            kwargs=kwargs,
-            dynamo=True,
-            optimize=True,
-            external_data=False,
-            verbose=False,
+            flat, tuple(tensors), str(path), dynamo=True, optimize=True, external_data=False, **settings
         )
     except Exception:
-        if kwargs:
-            raise
-        torch.onnx.export(module, args, str(path), dynamo=False)
+        torch.onnx.export(flat, tuple(tensors), str(path), dynamo=False, **settings)
 
 
-def _trace(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: Path) -> None:
+def _trace(flat: Any, tensors: list[Any], path: Path) -> None:
     import torch
 
-    inputs = {"example_inputs": args} if not kwargs else {"example_kwarg_inputs": kwargs}
-    if args and kwargs:
-        raise ValueError("a trace takes positional or keyword inputs, not both")
     with torch.no_grad():
-        torch.jit.trace(module, **inputs, check_trace=False, strict=False).save(str(path))
+        torch.jit.trace(flat, tuple(tensors), check_trace=False).save(str(path))
 
 
 def _prepare_onnx(workload: Workload) -> Workload:

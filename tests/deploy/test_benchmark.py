@@ -149,6 +149,29 @@ def test_named_inputs_and_nested_outputs_keep_their_order(prepared):
     _check_outputs("onnxruntime", prepared("nested"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for pip is a shell script")
+def test_mnns_converter_installs_nothing(prepared, tmp_path, monkeypatch):
+    """Its wrapper calls pip; a benchmark must leave the machine as it was."""
+    needs("MNN", why="make setup")
+    called = tmp_path / "called"
+    (tmp_path / "pip").write_text(f"#!/bin/sh\necho $@ >> {called}\n")
+    (tmp_path / "pip").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    _check_outputs("mnn", prepared("convolution"))
+    assert not called.exists()
+
+
+@pytest.mark.parametrize("suffix", ["pt2", "pt", "onnx"])
+def test_files_are_models_too(suffix, prepared, tmp_path):
+    """The forms made of one model are themselves models, of which all forms are made again."""
+    needs("onnxruntime", why="make setup")
+    first = prepared("convolution")
+    form = {"pt2": "module", "pt": "torchscript", "onnx": "onnx"}[suffix]
+    inputs = ("input=1x3x8x8",) if suffix == "pt" else ()
+    workload = prepare(Workload(tmp_path, str(first.path(form)), 1, inputs=inputs), {"onnx"})
+    _check_outputs("onnxruntime", workload)
+
+
 def test_inductor_gives_the_originals_outputs(prepared):
     needs("g++", why="torch.compile needs a C++ compiler")
     _check_outputs("inductor", prepared("convolution"))

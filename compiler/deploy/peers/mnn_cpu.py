@@ -14,6 +14,10 @@ from compiler.deploy.peers.session import PeerError, Session, Variants, Workload
 PACKAGES = ("MNN", "onnx", "onnxscript")
 ARTIFACT = "onnx"
 
+_CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(sys.argv)"
+"""The converter itself. MNN's own wrapper, ``MNN.tools.mnnconvert``, runs ``pip install`` for a logging
+client and sends what was converted, and a number of this machine, to its makers."""
+
 
 def variants(workload: Workload) -> Variants:
     """Return the one setting: the CPU backend in full precision."""
@@ -62,7 +66,7 @@ def _variable(expr: Any, array: np.ndarray) -> Any:
 def _convert(workload: Workload) -> Path:
     source = workload.path(ARTIFACT)
     target = source.with_suffix(".mnn")
-    command = [sys.executable, "-m", "MNN.tools.mnnconvert", "-f", "ONNX", "--modelFile", source.name]
+    command = [sys.executable, "-c", _CONVERT, "-f", "ONNX", "--modelFile", source.name]
     command += ["--MNNModel", target.name, "--bizCode", "kiln"]
     result = subprocess.run(command, cwd=source.parent, capture_output=True, text=True, check=False)
     if result.returncode or not target.exists():

@@ -3,7 +3,8 @@
 A peer is a module of this folder with
 
     PACKAGES: what must be importable
-    ARTIFACT: the file of the workload that it reads ("module", "onnx", "torchscript" or "bundle")
+    ARTIFACT: the file of the workload that it reads ("onnx", "torchscript" or "bundle"), or None if it
+        loads the user's own module
     variants(workload) -> settings by name, each a function that makes a `Session`
 
 The worker measures every setting for a moment and keeps the fastest: each peer is shown at its best.

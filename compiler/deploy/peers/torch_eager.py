@@ -9,7 +9,7 @@ import numpy as np
 from compiler.deploy.peers.session import Session, Variants, Workload
 
 PACKAGES = ("torch",)
-ARTIFACT = "module"
+ARTIFACT = None
 
 
 def variants(workload: Workload) -> Variants:

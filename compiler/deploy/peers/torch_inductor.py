@@ -8,7 +8,7 @@ from compiler.deploy.peers.session import Variants, Workload
 from compiler.deploy.peers.torch_eager import Eager
 
 PACKAGES = ("torch",)
-ARTIFACT = "module"
+ARTIFACT = None
 
 
 def variants(workload: Workload) -> Variants:
