@@ -1,4 +1,4 @@
-"""Libraries for other machines: the right format and C library; for a Raspberry Pi 4 also the right numbers."""
+"""Libraries for other machines: the right format and C library; for a Raspberry Pi 4, the right numbers."""
 
 import importlib.metadata
 import os
