@@ -273,7 +273,7 @@ def build_object(target: Target, path):
 def build_kernel(target: Target):
     """Return the module of ``b = a * b`` on 64 vectors, for the CPU of `target`."""
     import tvm
-    from tvm.script import tirx as T  # noqa: N812
+    from tvm.script import tirx as T
 
     lanes = target.lanes("float32")
     size = 64 * lanes

@@ -16,7 +16,7 @@ def array_of(expr: Any) -> np.ndarray | None:
 
 def constant(value: np.ndarray) -> Any:
     """Return `value` as a contiguous constant."""
-    return relax.const(np.asarray(value, order="C"))
+    return relax.const(np.asarray(value, order="C"), str(value.dtype))
 
 
 def channel_vector(value: np.ndarray, rank: int, axis: int) -> np.ndarray | None:

@@ -50,7 +50,7 @@ def read(path: Path) -> tvm.IRModule:
         arrays = [np.load(path.parent / "constants" / f"{name}.npy", allow_pickle=False) for name in names]
     except OSError as error:
         raise UsageError(f"cannot read the IR dump '{path}': {error.strerror}: {error.filename}") from error
-    metadata = {"ir.GenericConst": [relax.const(array) for array in arrays]}
+    metadata = {"ir.GenericConst": [relax.const(array, str(array.dtype)) for array in arrays]}
     names_in_scope = {
         "I": tvm.script.ir,
         "R": tvm.script.relax,

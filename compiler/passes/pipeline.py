@@ -61,6 +61,7 @@ def fuse_passes() -> list[tuple[str, Pass]]:
     """Return the passes from operators to fused kernels."""
     return [
         ("decompose", relax.transform.DecomposeOpsForInference()),
+        ("dispatch_sort_scan", relax.backend.DispatchSortScan()),
         ("legalize", relax.transform.LegalizeOps()),
         ("fold_legalized", relax.transform.FoldConstant()),
         ("annotate_patterns", relax.transform.AnnotateTIROpPattern()),

@@ -1,4 +1,4 @@
-"""The recognizers in the order in which they run, after constants are folded and before anything is lowered."""
+"""The recognizers in the order in which they run: after constants are folded, before anything is lowered."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _dtype(x: Any) -> str:
 
 
 def _exp(x: Any) -> Any:
-    """exp(x) = 2^n exp(r) with n = round(x / ln 2) up to 127, and |r| <= ln 2 / 2 save just below overflow."""
+    """exp(x) = 2^n exp(r) with n = round(x / ln 2) up to 127; |r| <= ln 2 / 2 save just below overflow."""
     inside = tirx.min(tirx.max(x, _like(_EXP_LOWEST, x)), _like(_EXP_HIGHEST, x))
     n = tirx.min(tirx.nearbyint(inside * _like(1 / math.log(2), x)), _like(127, x))
     r = inside - n * _like(_LN2_HIGH, x) - n * _like(_LN2_LOW, x)
