@@ -57,11 +57,22 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
     ]
 
 
+def dispatch_passes() -> list[tuple[str, Pass]]:
+    """Return the passes that lower sorts, scans and sampling to TVM's versions for the target in scope.
+
+    These are loops that depend on one another; on a GPU they launch threads of their own.
+    """
+    return [
+        ("dispatch_sampling", relax.backend.DispatchSampling()),
+        ("dispatch_sort_scan", relax.backend.DispatchSortScan()),
+    ]
+
+
 def fuse_passes() -> list[tuple[str, Pass]]:
     """Return the passes from operators to fused kernels."""
     return [
         ("decompose", relax.transform.DecomposeOpsForInference()),
-        ("dispatch_sort_scan", relax.backend.DispatchSortScan()),
+        *dispatch_passes(),
         ("legalize", relax.transform.LegalizeOps()),
         ("fold_legalized", relax.transform.FoldConstant()),
         ("annotate_patterns", relax.transform.AnnotateTIROpPattern()),

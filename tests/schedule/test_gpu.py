@@ -11,7 +11,7 @@ from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
 from compiler.build.lower import lower
-from compiler.passes.gpu_pipeline import gpu_passes
+from compiler.passes.pipeline import dispatch_passes
 from compiler.schedule import gpu_bind
 from compiler.schedule.gpu import schedule_gpu, schedule_kernel
 from compiler.schedule.gpu_limits import Launch, fits, launches, lower_kernel
@@ -63,7 +63,7 @@ def module(types, make, target):
         builder.emit_func_output(output)
     mod = builder.get()
     with target.tvm_target():
-        for _, step in gpu_passes(target):
+        for _, step in dispatch_passes():
             mod = step(mod)
         return relax.transform.LegalizeOps()(mod)
 
