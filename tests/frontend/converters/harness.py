@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from compiler.frontend import load
 from compiler.frontend.converters import CONVERTERS, decomposition_table
 
 torch.set_num_threads(1)
+# Cases are made while modules are collected, before the fixture that seeds each test.
+torch.manual_seed(int(os.environ.get("KILN_TEST_SEED", "0")))
 
 
 class Wrap(torch.nn.Module):
