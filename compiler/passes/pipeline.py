@@ -15,6 +15,7 @@ from compiler.passes.block_layout import block_layout
 from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_scale import fold_scale
 from compiler.passes.lower_attention import lower_attention
+from compiler.passes.lower_group_norm import lower_group_norm
 from compiler.passes.pack_dense import pack_dense
 from compiler.passes.recognize_all import RECOGNIZERS
 from compiler.passes.simplify import simplify
@@ -41,6 +42,7 @@ def common_passes() -> list[tuple[str, Pass]]:
         ("fold_batch_norm", fold_batch_norm),
         ("fold_scale", fold_scale),
         ("lower_attention", lower_attention),
+        ("lower_group_norm", lower_group_norm),
         ("simplify_again", simplify),
     ]
 
