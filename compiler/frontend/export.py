@@ -26,10 +26,13 @@ def export(module: Any, arguments: Arguments, varying: Varying) -> tuple[Any, tu
     """
     import torch
 
+    from compiler.frontend.converters import freeze_fake_quantize
+
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError("a TorchScript module is exported by its own reader")
     wide = examples_to_trace(arguments, varying)
     shapes = dynamic_shapes(module, arguments, varying)
+    module = freeze_fake_quantize(module)
     with warnings.catch_warnings(record=True) as seen, evaluating(module), quiet():
         warnings.simplefilter("always")
         try:

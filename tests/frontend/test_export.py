@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.ao.quantization import FakeQuantize
 
 from compiler.frontend import load
 from compiler.support.errors import ModelError, UsageError
+from tests.passes.graphs import run
 
 
 class Deciding(nn.Module):
@@ -98,3 +100,15 @@ def test_examples_that_do_not_bind():
 def test_an_unknown_keyword():
     with pytest.raises(UsageError, match=r"has no input 'inptu'; did you mean 'input'\?"):
         load(nn.Linear(4, 2), {"inptu": torch.randn(1, 4)})
+
+
+def test_fake_quantize_modules_are_frozen_not_asked_for_their_switches():
+    """A model after quantization-aware training compiles as it is; its own observers are left alone."""
+    fake = FakeQuantize(quant_min=-128, quant_max=127, dtype=torch.qint8)
+    model = nn.Sequential(fake, nn.Linear(4, 3))
+    x = torch.linspace(-2, 2, 8).reshape(2, 4)
+    model(x)
+    model.eval()
+    loaded = load(model, (x,))
+    assert isinstance(model[0], FakeQuantize)
+    torch.testing.assert_close(torch.from_numpy(run(loaded.mod, x.numpy())), model(x))
