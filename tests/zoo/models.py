@@ -168,8 +168,13 @@ def _detr() -> Sample:
         d_model=64, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
         encoder_ffn_dim=128, decoder_ffn_dim=128, num_queries=20,
     )  # fmt: skip
-    module = Keywords(t.DetrForObjectDetection(config), ("pixel_values",))
-    return Sample(randomise(module, image(128)), image(128))
+    module = randomise(Keywords(t.DetrForObjectDetection(config), ("pixel_values",)), image(128))
+    with torch.no_grad():
+        # As initialised, the queries alone decide on the outputs; a trained decoder looks at the picture.
+        for name, weight in module.named_parameters():
+            if weight.ndim == 2 and ("encoder_attn" in name or "_predictor" in name):
+                weight.mul_(5)
+    return Sample(module, image(128))
 
 
 def _vit() -> Sample:
