@@ -162,6 +162,7 @@ def test_every_manifest_field_is_in_the_docs():
         bundle.Manifest,
         bundle.TargetInfo,
         bundle.PassInfo,
+        bundle.KernelInfo,
         bundle.CheckInfo,
         bundle.Golden,
         bundle.Part,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from compiler.bundle.manifest import FORMAT, CheckInfo, Golden, Manifest, PassInfo, TargetInfo
+from compiler.bundle.manifest import FORMAT, CheckInfo, Golden, KernelInfo, Manifest, PassInfo, TargetInfo
 from compiler.support.signature import Signature
 from compiler.target import Target, required_features
 
@@ -46,7 +46,7 @@ def describe(
 ) -> Manifest:
     """Return the manifest of a model, but for its parts.
 
-    `passes` have a name, seconds and a summary; `kernels` a kernel and its rule.
+    `passes` have a name, seconds and a summary; `kernels` a kernel, its rule, flops and bytes.
     """
     kiln, tvm, torch = installed_versions()
     return Manifest(
@@ -60,7 +60,7 @@ def describe(
         threads=threads,
         alignment=alignment,
         passes=tuple(PassInfo(name=p.name, seconds=round(p.seconds, 3), summary=p.summary) for p in passes),
-        kernels={record.kernel: record.rule for record in kernels},
+        kernels={k.kernel: KernelInfo(rule=k.rule, flops=k.flops, bytes=k.bytes) for k in kernels},
         check=check,
         golden=golden,
         notes=tuple(dict.fromkeys(notes)),

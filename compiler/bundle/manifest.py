@@ -60,6 +60,19 @@ class PassInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KernelInfo:
+    """How a kernel was made: the schedule `rule`, and what one call of it has to do.
+
+    `flops` counts operations (a multiply and an add are two), `bytes` what its inputs and outputs weigh;
+    None where a shape is symbolic or the operations cannot be counted.
+    """
+
+    rule: str
+    flops: float | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckInfo:
     """How the compiled model was compared with the original at compile time.
 
@@ -101,7 +114,7 @@ class Manifest:
     threads: how many threads to run it on; None means one per physical core of the machine.
     alignment: bytes to which the address of every input must be aligned.
     passes: what each pass did, in order.
-    kernels: the schedule rule of each kernel.
+    kernels: the schedule rule of each kernel, and what it has to do.
     check: the comparison with the original; None if it was skipped.
     golden: stored inputs and outputs; None if there are none.
     notes: sentences for the reader, such as what was not run at compile time.
@@ -118,7 +131,7 @@ class Manifest:
     threads: int | None
     alignment: int
     passes: tuple[PassInfo, ...]
-    kernels: dict[str, str]
+    kernels: dict[str, KernelInfo]
     check: CheckInfo | None
     golden: Golden | None
     notes: tuple[str, ...]

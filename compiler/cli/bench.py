@@ -12,16 +12,21 @@ if TYPE_CHECKING:
 
     from compiler.deploy.benchmark import Report
 
-_AGAINST = "torch,inductor,onnxruntime,openvino,ncnn,mnn"
-
 
 def bench(
     model: Annotated[
         str, typer.Argument(help="package.module:factory, or a .pt2, .onnx or TorchScript file.")
     ],
     against: Annotated[
-        str, typer.Option(help="Peers, joined by commas. Those not installed are listed, not fatal.")
-    ] = _AGAINST,
+        str | None,
+        typer.Option(
+            help="Peers, joined by commas. Those not installed are listed, not fatal. "
+            "By default all, and with --layers none.",
+        ),
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Show where Kiln's time goes: a row for each kernel.")
+    ] = False,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,25 +52,38 @@ def bench(
 
     - `kiln bench torchvision.models:resnet18 --threads 2`
     - `kiln bench model.onnx --against onnxruntime,openvino --json result.json`
+    - `kiln bench torchvision.models:resnet18 --layers`
     """
     from rich.console import Console
 
+    from compiler.cli.layers import show_layers
     from compiler.deploy.benchmark import write_json
     from compiler.support.errors import UsageError
 
     if json is not None and not json.absolute().parent.is_dir():
         raise UsageError(f"cannot write '{json}': there is no folder '{json.parent}'")
-    peers = tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
-    report = measure(model, peers, tuple(inputs or ()), precision, threads, seconds, runs)
+    peers = _peers(against, layers)
+    report = measure(model, peers, tuple(inputs or ()), precision, threads, seconds, runs, layers)
     if json is not None:
         write_json(report, json)
     console = Console(highlight=False)
     console.print(table(report))
     for line in remarks(report):
         console.print(line, markup=False)
+    if report.layers is not None:
+        show_layers(report.layers)
     if debug:
         for name, detail in report.details.items():
             console.print(f"\n{name}:\n{detail}", markup=False)
+
+
+def _peers(against: str | None, layers: bool) -> tuple[str, ...]:
+    """Return the names of the peers; where the user named none, all or, for a look at Kiln's layers, none."""
+    from compiler.deploy.peers import PEERS
+
+    if against is None:
+        return () if layers else PEERS
+    return tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
 
 
 def measure(
@@ -76,6 +94,7 @@ def measure(
     threads: int | None = None,
     seconds: float = 5.0,
     runs: int | None = None,
+    layers: bool = False,
 ) -> Report:
     """Compile `model` and measure it with `compiler.deploy.benchmark`; see there.
 
@@ -87,7 +106,7 @@ def measure(
 
     count = usable_cores() if threads is None else threads
     plan = Plan(
-        model, peers, inputs, precision, threads=count, seconds=seconds, runs=runs, rounds=min(10, runs or 10)
+        model, peers, inputs, precision, count, seconds, runs, rounds=min(10, runs or 10), layers=layers
     )
 
     def compile_bundle(source: Path, bundle: Path) -> None:
@@ -126,7 +145,7 @@ def remarks(report: Report) -> list[str]:
     lines = []
     if report.ratio is not None and report.best_peer is not None:
         lines.append(f"Kiln takes {report.ratio:.2f} times as long as the best peer, {report.best_peer}.")
-    else:
+    elif report.failed:
         lines.append("No peer took part.")
     settings = (f"{n} {t.version} ({t.setting}, {t.runs} runs)" for n, t in report.runtimes.items())
     lines.append(f"Measured: {', '.join(settings)}.")

@@ -71,7 +71,7 @@ def _tables(manifest: Manifest) -> list[tuple[str, tuple[str, ...], Sequence[tup
     dims = [
         (name, str(low), "any" if high is None else str(high)) for name, (low, high) in signature.dims.items()
     ]
-    rules = Counter(manifest.kernels.values()).most_common()
+    rules = Counter(kernel.rule for kernel in manifest.kernels.values()).most_common()
     return [
         ("signature", ("", "name", "shape", "dtype"), shapes),
         ("symbolic dimensions", ("name", "least", "greatest"), dims),

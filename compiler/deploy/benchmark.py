@@ -26,11 +26,15 @@ import numpy as np
 from compiler.deploy.benchmark_process import BUILD_SECONDS, WorkerError, WorkerProcess
 from compiler.deploy.peers import KILN, PEERS, RUNTIMES
 from compiler.deploy.peers.session import PRECISIONS, Workload
+from compiler.deploy.profile import Profile
 from compiler.support.errors import InternalError, ModelError, UsageError, did_you_mean
 from compiler.support.progress import note, stage
 
 TOLERANCE = {"fp32": 1e-3}
 """Largest error over an output's range at which a runtime still counts as right, by precision."""
+
+_MOST_PROFILE_RUNS = 200
+"""More do not make a median better, and each one is kept."""
 
 Compile = Callable[[Path, Path], None]
 """Compiles the model file into the bundle; given by who joins the stages."""
@@ -42,6 +46,7 @@ class Plan:
 
     `source` is a model as `kiln compile` takes it, `inputs` descriptions of its inputs, `against` names
     of peers. Each runtime is measured for about `seconds`, or exactly `runs` times, split over `rounds`.
+    `layers` asks where Kiln's time goes.
     """
 
     source: str
@@ -53,6 +58,7 @@ class Plan:
     runs: int | None = None
     rounds: int = 10
     seed: int = 0
+    layers: bool = False
 
     def __post_init__(self) -> None:
         for name in self.against:
@@ -96,6 +102,7 @@ class Report:
     """A benchmark's result. `failed` maps runtimes that could not take part to the reason.
 
     `ratio` is Kiln's median over the best right peer's: below 1, Kiln is faster. None without a peer.
+    `layers` says where Kiln's time goes, None if that was not asked.
     """
 
     model: str
@@ -105,6 +112,7 @@ class Report:
     runtimes: dict[str, Timing]
     failed: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
+    layers: Profile | None = None
 
     @property
     def best_peer(self) -> str | None:
@@ -135,6 +143,7 @@ class Report:
             "best_peer": self.best_peer,
             "ratio": self.ratio,
             "failed": self.failed,
+            **({} if self.layers is None else {"layers": self.layers.to_json()}),
         }
 
 
@@ -225,8 +234,9 @@ def _measure(plan: Plan, folder: Path, workers: ExitStack) -> Report:
                         times[name] += _run(running[name], count, built[name]["run_ms"])
                 except WorkerError as error:
                     _give_up(name, error, running.pop(name), failed, details)
+    layers = _profile(running[KILN], plan, built[KILN]["run_ms"]) if plan.layers else None
     runtimes = {name: timing(times[name], built[name], plan.precision) for name in running}
-    return Report(plan.source, plan.precision, plan.threads, cpu_name(), runtimes, failed, details)
+    return Report(plan.source, plan.precision, plan.threads, cpu_name(), runtimes, failed, details, layers)
 
 
 def _give_up(
@@ -249,6 +259,18 @@ def _count(plan: Plan, turn: int, run_ms: float) -> int:
 def _run(worker: WorkerProcess, count: int, run_ms: float) -> list[float]:
     expected = count * run_ms / 1e3
     return [float(t) for t in worker.ask({"do": "run", "count": count}, 60 + 20 * expected)["times_ms"]]
+
+
+def _profile(worker: WorkerProcess, plan: Plan, run_ms: float) -> Profile:
+    """Have Kiln's worker say where its time goes; half of the runs are watched."""
+    wanted = plan.seconds * 1e3 / max(run_ms, 1e-3) / 2 if plan.runs is None else plan.runs
+    runs = min(max(3, round(wanted)), _MOST_PROFILE_RUNS)
+    with stage("profile"):
+        try:
+            answer = worker.ask({"do": "profile", "runs": runs}, 120 + 50 * runs * run_ms / 1e3)
+        except WorkerError as error:
+            raise InternalError(f"the compiled model cannot be profiled: {error}") from error
+    return Profile.from_plain(answer)
 
 
 def timing(times_ms: Sequence[float], built: dict[str, Any], precision: str) -> Timing:

@@ -4,6 +4,7 @@ It is told what to do on standard input and answers on standard output, a line o
 
     {"do": "build"}                       -> {"setting": ..., "run_ms": ..., "max_abs_error": ..., ...}
     {"do": "run", "count": 20}            -> {"times_ms": [...]}
+    {"do": "profile", "runs": 20}         -> where the time of Kiln goes (`compiler.deploy.profile.Profile`)
 
 An answer with "failed" says why something could not be done; "detail" then holds the traceback.
 """
@@ -47,6 +48,8 @@ class Worker:
         """Do what `message` asks for."""
         if message["do"] == "build":
             return self.build()
+        if message["do"] == "profile":
+            return self._built().profile(int(message["runs"]))
         return {"times_ms": self.run(int(message["count"]))}
 
     def build(self) -> dict[str, Any]:
@@ -87,14 +90,17 @@ class Worker:
 
     def run(self, count: int) -> list[float]:
         """Warm up, then return the times of `count` runs in milliseconds."""
-        session = self._session
-        if session is None:
-            raise PeerError("it was not built")
+        session = self._built()
         until = time.perf_counter() + WARM_UP_SECONDS
         session.run()
         while time.perf_counter() < until:
             session.run()
         return _times(session, count)
+
+    def _built(self) -> Session:
+        if self._session is None:
+            raise PeerError("it was not built")
+        return self._session
 
 
 def _try(session: Session) -> float:

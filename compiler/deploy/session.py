@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from compiler.target import Target, compatible, why_not_here
 
 ALIGNMENT = 64
 """What TVM takes for the alignment of every tensor, in bytes: its code loads aligned vectors."""
+
+Watch = Callable[[str, bool, Sequence[Any]], None]
+"""Is told the name of what is called, whether this is before or after the call, and the arguments."""
 
 
 class Session:
@@ -130,6 +133,27 @@ class Session:
         with self._lock:
             use_threads(self.threads)
             return list(self.function(*prepared))
+
+    def trace(self, prepared: Sequence[Any], watch: Watch) -> None:
+        """Run the model as `invoke` does; tell `watch` of every call of a kernel or of the virtual machine.
+
+        Called are kernels by their names in the manifest, and functions ``vm.builtin.*`` of the machine's
+        own. A kernel's arguments are its inputs, then its outputs.
+        """
+
+        def instrument(_function: Any, name: str, before: bool, _result: Any, *args: Any) -> int:
+            if self._kind != "cpu":
+                self._device.sync()  # kernels of an accelerator are only queued when they are called
+            watch(name, before, args)
+            return 0
+
+        with self._lock:
+            use_threads(self.threads)
+            self._machine.set_instrument(instrument)
+            try:
+                self.function(*prepared)
+            finally:
+                self._machine.set_instrument(None)
 
 
 def load(bundle: str | os.PathLike[str], threads: int | None = None) -> Session:

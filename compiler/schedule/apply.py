@@ -9,7 +9,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from compiler.schedule import conv2d, fallback, matmul, rows, vector_math
-from compiler.schedule.record import KernelRecord
+from compiler.schedule.record import KernelRecord, record
 from compiler.target import Target
 
 Rule = Callable[[Schedule, Target], bool]
@@ -35,7 +35,7 @@ def schedule(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[Kern
     for variable, function in mod.functions_items():
         if isinstance(function, tirx.PrimFunc) and not function.attrs.get("tirx.is_scheduled", False):
             scheduled[variable], rule = schedule_kernel(function, target)
-            records.append(KernelRecord(variable.name_hint, rule))
+            records.append(record(variable.name_hint, rule, function))
     return tvm.IRModule(scheduled, attrs=mod.attrs, global_infos=mod.global_infos), records
 
 

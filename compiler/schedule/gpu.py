@@ -18,7 +18,7 @@ from tvm.s_tir import Schedule, dlight
 
 from compiler.schedule import gpu_bind
 from compiler.schedule.gpu_limits import fits
-from compiler.schedule.record import KernelRecord
+from compiler.schedule.record import KernelRecord, record
 from compiler.support.errors import BuildError
 from compiler.target import Target
 
@@ -51,7 +51,7 @@ def schedule_gpu(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[
         for variable, function in mod.functions_items():
             if isinstance(function, tirx.PrimFunc):
                 scheduled[variable], rule = schedule_kernel(function, target, variable.name_hint)
-                records.append(KernelRecord(variable.name_hint, rule))
+                records.append(record(variable.name_hint, rule, function))
     return tvm.IRModule(scheduled, attrs=mod.attrs, global_infos=mod.global_infos), records
 
 

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvm import tirx
+
+from compiler.schedule.cost import bytes_of, flops_of
+
 
 @dataclass(frozen=True)
 class KernelRecord:
-    """The rule that scheduled a kernel."""
+    """The rule that scheduled a kernel, and what one call of it has to do: operations and bytes of memory.
+
+    `flops` and `bytes` are None where a shape is symbolic (see `compiler.schedule.cost`).
+    """
 
     kernel: str
     rule: str
+    flops: float | None
+    bytes: int | None
+
+
+def record(kernel: str, rule: str, function: tirx.PrimFunc) -> KernelRecord:
+    """Return the record of a kernel that `rule` scheduled; `function` is what it was before."""
+    return KernelRecord(kernel, rule, flops_of(function), bytes_of(function))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from compiler.bundle import FORMAT, CheckInfo, Manifest, PassInfo, TargetInfo, store_golden, write
+from compiler.bundle import FORMAT, CheckInfo, KernelInfo, Manifest, PassInfo, TargetInfo, store_golden, write
 from compiler.support.signature import Signature, TensorSpec
 
 SIGNATURE = Signature(
@@ -42,7 +42,10 @@ def manifest(**changes):
         "threads": None,
         "alignment": 64,
         "passes": (PassInfo(name="fold", seconds=0.25, summary="4 -> 2 operators"),),
-        "kernels": {"conv2d_relu": "conv2d"},
+        "kernels": {
+            "conv2d_relu": KernelInfo(rule="conv2d", flops=147456.0, bytes=10784),
+            "take": KernelInfo(rule="fallback", flops=None, bytes=None),
+        },
         "check": CheckInfo(ran="library", error=1e-7, tolerance=1e-4, summary="y: fine"),
         "golden": golden,
         "notes": ("a note",),

@@ -6,8 +6,12 @@ import sys
 
 import pytest
 
-from compiler.cli.bench import remarks, table
+from compiler.cli.bench import _peers, remarks, table
+from compiler.cli.layers import layer_table, totals
 from compiler.deploy.benchmark import Report, Timing
+from compiler.deploy.peak import Peak
+from compiler.deploy.peers import PEERS
+from compiler.deploy.profile import LayerTime, Profile
 from tests.conftest import needs
 
 
@@ -99,3 +103,68 @@ def test_remarks_give_the_ratio_and_the_reasons():
     lines = remarks(Report("m", "fp32", 2, "A CPU", runtimes, failed={"mnn": "not installed: MNN"}))
     assert lines[0] == "Kiln takes 0.50 times as long as the best peer, torch."
     assert lines[-1] == "mnn is not in the table: not installed: MNN"
+
+
+def test_no_peer_is_named_where_none_was_asked_for():
+    assert not any(
+        "peer" in line for line in remarks(Report("m", "fp32", 2, "A CPU", {"kiln": _timing(2.0)}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("against", "layers", "peers"),
+    [
+        (None, False, PEERS),
+        (None, True, ()),
+        ("", False, ()),
+        ("torch, ncnn,torch", True, ("torch", "ncnn")),
+    ],
+)
+def test_with_layers_peers_take_part_if_they_are_named(against, layers, peers):
+    assert _peers(against, layers) == peers
+
+
+def test_layers_are_shown_and_written_down(tmp_path):
+    path = tmp_path / "result.json"
+    words = ("tests.deploy.tiny_model:convolution", "--layers", "--threads", "1", "--runs", "3")
+    result = _kiln("bench", *words, "--json", str(path))
+    assert result.returncode == 0, result.stderr
+    data = json.loads(path.read_text())
+    assert set(data["runtimes"]) == {"kiln"}
+    profile = data["layers"]
+    assert profile["runs"] == 3
+    assert profile["peak"]["threads"] == 1
+    assert {"conv2d", "matmul"} <= {layer["rule"] for layer in profile["layers"]}
+    for layer in profile["layers"]:
+        assert layer["kernel"] in result.stdout
+    assert "vm.builtin.*" in result.stdout
+
+
+def _layer(kernel, ms, least_ms, flops=1e6):
+    size = None if flops is None else 4000
+    return LayerTime(kernel, (1, 4, 8), "conv2d", 2, ms, ms / 4.0, flops, size, least_ms)
+
+
+def _profile():
+    layers = (_layer("slow_one", 3.0, 0.3), _layer("unknown[n]", 1.0, 0.0, flops=None))
+    return Profile(5, 5.0, 0.25, 7, Peak(2, 200.0, 30.0), layers)
+
+
+def test_the_layers_are_a_table():
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(layer_table(_profile()))
+    lines = [line.split() for line in console.export_text().splitlines()]
+    first = ["3.000", "75.0%", "2", "0.3", "0.0", "10%", "2.700", "conv2d", "slow_one", "1x4x8"]
+    assert first in lines
+    assert ["1.000", "25.0%", "2", "1.000", "conv2d", "unknown[n]", "1x4x8"] in lines
+    assert lines.index(first) == len(lines) - 3
+
+
+def test_the_sums_are_sentences():
+    taken, peak = totals(_profile())
+    assert "takes 5.000 ms, its kernels 4.000 ms (80.0%)" in taken
+    assert "virtual machine 1.000 ms (20.0%)" in taken
+    assert "7 calls of vm.builtin.* 0.250 ms (5.0%)" in taken
+    assert "200 GFLOPS and 30.0 GB/s, measured with 2 threads" in peak

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from compiler.deploy.peers.session import Session, Variants, Workload
+from compiler.support.errors import InternalError
 
 PACKAGES = ("tvm",)
 ARTIFACT = "bundle"
@@ -22,7 +24,8 @@ class _Bundle(Session):
         from compiler.deploy.session import load
 
         self._model = load(workload.path(ARTIFACT), threads=workload.threads)
-        self._inputs = self._model.prepare(workload.arrays())
+        self._arrays = workload.arrays()
+        self._inputs = self._model.prepare(self._arrays)
         self._result: list[Any] = []
 
     def run(self) -> Any:
@@ -33,3 +36,12 @@ class _Bundle(Session):
         from compiler.deploy.tensors import to_numpy
 
         return [to_numpy(value) for value in self._result]
+
+    def profile(self, runs: int) -> dict[str, Any]:
+        from compiler.deploy.peak import measure_peak
+        from compiler.deploy.profile import profile
+
+        if self._model.manifest is None:
+            raise InternalError("the benchmark runs a bundle, and every bundle has a manifest")
+        peak = measure_peak(self._model.threads)
+        return asdict(profile(self._model, self._arrays, self._model.manifest.kernels, peak, runs))

@@ -36,6 +36,14 @@ class Session(ABC):
     def outputs(self) -> list[np.ndarray]:
         """Return the outputs of the last run, flat, in the order of the original model."""
 
+    def profile(self, runs: int) -> dict[str, Any]:
+        """Return where the time of a run goes, as plain data.
+
+        Raises:
+            PeerError: this runtime cannot tell; only Kiln is asked.
+        """
+        raise PeerError("it does not tell where its time goes")
+
 
 @dataclass(frozen=True)
 class Workload:
