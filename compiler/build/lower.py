@@ -12,6 +12,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from compiler.build.tile_functions import PIPELINE
 from compiler.support.errors import BuildError
 from compiler.target import Target
 
@@ -25,9 +26,11 @@ def lower(mod: tvm.IRModule, target: Target) -> Any:
     Raises:
         BuildError: TVM cannot generate code for a kernel.
     """
+    kernels = PIPELINE if target.kind == "cpu" else "default"
     with _sources_only(), target.tvm_target() as where:
         try:
-            return relax.build(tvm.transform.Sequential(vm_passes())(mod), where, relax_pipeline=None)
+            lowered = tvm.transform.Sequential(vm_passes())(mod)
+            return relax.build(lowered, where, relax_pipeline=None, tir_pipeline=kernels)
         except Exception as error:
             raise BuildError(_reason(error, target)) from error
 

@@ -22,8 +22,10 @@ from tvm import relax
 from compiler.passes.constants import array_of, constant
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE
 from compiler.passes.kernels import conv2d as kernel
+from compiler.passes.kernels import winograd
 from compiler.passes.kernels.layout import pack, pack_array, unpack
-from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_shape
+from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
+from compiler.passes.winograd_choice import choose_winograd
 
 _UNARY = {
     f"relax.{name}"
@@ -133,9 +135,21 @@ class _BlockLayout(Rewriter):
         if shape.groups == 1 and inputs < self.lanes and not self._is_blocked(data):
             packed = constant(kernel.pack_weights(weight, self.lanes, 0))
             return self._kernel(kernel.conv2d, data, packed, shape, outputs)
+        if (m := self._winograd(shape, weight)) is not None:
+            packed = constant(winograd.winograd_weights(weight, self.lanes, m))
+            return self._kernel(winograd.winograd_conv2d, self._block(data), packed, shape, outputs)
         aligned = shape.groups == 1 or inputs % self.lanes == 0
         packed = constant(kernel.pack_weights(weight, self.lanes, self.lanes if aligned else 0))
         return self._kernel(kernel.conv2d, self._block(data), packed, shape, outputs)
+
+    def _winograd(self, shape: kernel.Conv2dShape, weight: np.ndarray) -> int | None:
+        """Return the m of Winograd's F(m x m, 3 x 3) if the convolution at hand pays off as one."""
+        output = static_extents(self.old_type)
+        plain = (shape.strides, shape.dilation, shape.groups) == ((1, 1), (1, 1), 1)
+        if output is None or not plain or weight.shape[2:] != (3, 3):
+            return None
+        images, outputs, height, width = output
+        return choose_winograd(images, weight.shape[1], outputs, height, width, self.lanes)
 
     def _kernel(self, compute: Any, data: Any, weight: Any, shape: kernel.Conv2dShape, outputs: int) -> Any:
         call = self.builder.call_te(

@@ -8,7 +8,8 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from compiler.schedule import conv2d, fallback, matmul, rows, vector_math
+from compiler.schedule import conv2d, depthwise_conv2d, fallback, matmul, rows, vector_math, winograd
+from compiler.schedule.blocks import ISOLATE
 from compiler.schedule.record import KernelRecord, record
 from compiler.target import Target
 
@@ -16,11 +17,16 @@ Rule = Callable[[Schedule, Target], bool]
 
 CPU_RULES: tuple[tuple[str, Rule], ...] = (
     (conv2d.NAME, conv2d.apply),
+    (depthwise_conv2d.NAME, depthwise_conv2d.apply),
+    (winograd.NAME, winograd.apply),
     (matmul.NAME, matmul.apply),
     (rows.NAME, rows.apply),
     (fallback.NAME, fallback.apply),
 )
 """In the order in which they are asked; the fallback takes any kernel."""
+
+ISOLATED = (conv2d.NAME, matmul.NAME, winograd.NAME)
+"""Rules whose register tiles become functions of their own."""
 
 
 def schedule(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[KernelRecord]]:
@@ -44,5 +50,6 @@ def schedule_kernel(function: tirx.PrimFunc, target: Target) -> tuple[tirx.PrimF
     for name, rule in CPU_RULES:
         sch = Schedule(function)
         if rule(sch, target):
-            return sch.mod["main"].with_attr("tirx.is_scheduled", True), name
+            scheduled = sch.mod["main"].with_attr("tirx.is_scheduled", True)
+            return (scheduled.with_attr(ISOLATE, True) if name in ISOLATED else scheduled), name
     return function, "none"

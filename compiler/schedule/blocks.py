@@ -15,6 +15,9 @@ from compiler.target import Target
 PARTITION = "pragma_loop_partition_hint"
 """Loop annotation: the last, shorter tile gets code of its own, so that full tiles have no bound check."""
 
+ISOLATE = "kiln.isolate_tiles"
+"""The attribute of a scheduled PrimFunc whose register tiles become functions of their own."""
+
 
 def all_blocks(sch: Schedule) -> list[Any]:
     """Return the blocks of the kernel's root, in program order."""

@@ -1,9 +1,9 @@
 """Matrix products: dense layers over packed panels, and products of two activations.
 
-parallel over tiles of columns, batch, tiles of rows
-  accumulators = 0
+parallel over batch, chunk of rows, tile of columns
+  tile of rows:  accumulators = 0
     reduce over k:  accumulators += broadcast(a[row, k]) * b[k, columns]
-  output = epilogue(accumulators)
+    output = epilogue(accumulators)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from compiler.schedule.blocks import PARTITION, epilogue, extent, find_anchor, unroll_and_vectorize
+from compiler.schedule.tasks import choose_chunk
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
 
@@ -25,26 +26,41 @@ _MANY = 8
 
 @dataclass(frozen=True)
 class Decisions:
-    """`tile.rows` rows of the left operand by `tile.vectors` vectors of `lanes` columns, in registers."""
+    """`tile.rows` rows of the left operand by `tile.vectors` vectors of `lanes` columns, in registers.
+
+    One task of a packed product computes `chunk` tiles of rows; None leaves all rows to it.
+    """
 
     tile: Tile
     lanes: int
+    chunk: int | None = None
 
 
-def legal(target: Target, lanes: int) -> list[Decisions]:
-    """Return every decision that `target` has registers for."""
-    return [Decisions(tile, lanes) for tile in legal_tiles(target, max_rows=16, max_vectors=8)]
+def legal(target: Target) -> list[Tile]:
+    """Return every tile that `target` has registers for."""
+    return legal_tiles(target, max_rows=28, max_vectors=8)
 
 
-def default(rows: int | None, vectors: int | None, lanes: int, target: Target, *, packed: bool) -> Decisions:
-    """Return the cheapest decision for a product of `rows` by `vectors` vectors of `lanes` columns."""
-    tiles = [
-        decision.tile
-        for decision in legal(target, lanes)
-        # Panels are spread over the threads, so that no shorter last tile can be split off.
-        if not packed or vectors is None or vectors % decision.tile.vectors == 0
-    ]
-    return Decisions(choose_tile(tiles, rows, vectors, target), lanes)
+def default(
+    rows: int | None,
+    vectors: int | None,
+    lanes: int,
+    target: Target,
+    *,
+    packed: bool,
+    batch: int | None = 1,
+    row_bytes: float = 0.0,
+) -> Decisions:
+    """Return the cheapest decisions for `batch` products of `rows` by `vectors` vectors of `lanes` columns.
+
+    A row of the left operand has `row_bytes` bytes.
+    """
+    tile = choose_tile(legal(target), rows, vectors)
+    if not packed or rows is None or vectors is None or batch is None:
+        return Decisions(tile, lanes)
+    steps = -(-rows // tile.rows)
+    chunk = choose_chunk(steps, row_bytes * tile.rows, batch * -(-vectors // tile.vectors), target)
+    return Decisions(tile, lanes, chunk)
 
 
 def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> bool:
@@ -62,14 +78,27 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     if decisions is None:
         columns = extent(sch, column)
         vectors = None if columns is None else max(1, -(-columns // lanes) if packed else columns // lanes)
-        decisions = default(extent(sch, row), vectors, lanes, target, packed=packed)
+        counts = [extent(sch, loop) for loop in batch]
+        decisions = default(
+            extent(sch, row),
+            vectors,
+            lanes,
+            target,
+            packed=packed,
+            batch=None if None in counts else math.prod(count or 1 for count in counts),
+            row_bytes=4.0 * (extent(sch, sch.get_loops(anchor)[-1]) or 1),
+        )
     outer_row, inner_row = sch.split(row, [None, decisions.tile.rows])
     outer_column, *inner_column = sch.split(column, [None, decisions.tile.vectors, lanes])
-    sch.annotate(outer_row, PARTITION, 1)
     if packed:
-        sch.reorder(outer_column, *batch, outer_row, inner_row, *inner_column)
-        task, tile = sch.fuse(outer_column, *batch), outer_row
+        chunk = []
+        if decisions.chunk is not None:
+            *chunk, outer_row = sch.split(outer_row, [None, decisions.chunk])
+        sch.reorder(*batch, *chunk, outer_column, outer_row, inner_row, *inner_column)
+        task, tile = sch.fuse(*batch, *chunk, outer_column), outer_row
+        sch.annotate(outer_row, PARTITION, 1)
     else:
+        sch.annotate(outer_row, PARTITION, 1)
         sch.annotate(outer_column, PARTITION, 1)
         sch.reorder(*batch, outer_row, outer_column, inner_row, *inner_column)
         task, tile = _task(sch, batch, outer_row), outer_column

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from compiler.target import Target
 
-LATENCY_TIMES_PORTS = 8
-"""Independent accumulators that keep two FMA pipes of latency 4 busy (Zen 4, Golden Cove: 4 cycles, 2
-pipes; uops.info). Fewer leave the pipes waiting."""
+BUSY = 9
+"""Independent accumulators that keep two FMA pipes of latency 4 busy (Zen 3, Zen 4, Golden Cove: 4 cycles, 2
+pipes; uops.info), and one more for what is not issued at once. Fewer leave the pipes waiting."""
+_LOAD = 1.25
+"""What a load takes in FMAs: cores have as many load ports as FMA pipes, but never keep all of both busy."""
+_HIDDEN = 0.04
+"""The part of its time that a load costs although FMAs hide it."""
 _SECOND_CODE = 1.02
 """A shorter last tile is code of its own, to be compiled and fetched: no gain unless it saves this much."""
 _LONG = 1 << 12
@@ -30,30 +34,29 @@ class Tile:
 
 
 def legal_tiles(target: Target, max_rows: int, max_vectors: int) -> list[Tile]:
-    """Return the tiles that fit the vector registers of `target`: accumulators, weights and broadcasts.
-
-    A broadcast that several vectors use is held in a register, and LLVM loads those of all rows ahead.
-    """
+    """Return the tiles that fit the vector registers of `target`: accumulators, weights, a broadcast, one spare."""
     registers = target.vector.registers
     return [
         Tile(rows, vectors)
         for rows in range(1, max_rows + 1)
         for vectors in range(1, max_vectors + 1)
-        if rows * vectors + vectors + (rows if vectors > 1 else 1) <= registers
+        if rows * vectors + vectors + 1 < registers
     ]
 
 
-def cost(tile: Tile, rows: int | None, vectors: int | None, target: Target) -> float:
+def cost(tile: Tile, rows: int | None, vectors: int | None) -> float:
     """Return the estimated time for `rows` by `vectors` outputs over that of an ideal machine, at least 1.
 
-    A step of a tile's reduction takes one cycle an FMA, or as long as the latency of its few accumulators
-    allows, and a little for each load: little where the FMA reads a broadcast from memory itself
-    (AVX-512), half an FMA elsewhere. The last tile along each axis is as short as it must be.
+    A step of a tile's reduction takes as long as its FMAs, its loads (one a row, one a vector) or the
+    latency of its few accumulators, whichever is longest. The last tile along each axis is as short as it
+    must be.
     """
-    load = 0.1 if target.vector.bits >= 512 else 0.5
 
     def step(height: int, width: int) -> float:
-        return max(height * width, LATENCY_TIMES_PORTS) + load * (height + width) if height * width else 0.0
+        if not height * width:
+            return 0.0
+        loads = _LOAD * (height + width)
+        return max(height * width, loads, BUSY) + _HIDDEN * loads
 
     full_rows, last_rows = divmod(rows or _LONG, tile.rows)
     full_vectors, last_vectors = divmod(vectors or _LONG, tile.vectors)
@@ -65,11 +68,11 @@ def cost(tile: Tile, rows: int | None, vectors: int | None, target: Target) -> f
     return total / ((rows or _LONG) * (vectors or _LONG))
 
 
-def choose_tile(tiles: Iterable[Tile], rows: int | None, vectors: int | None, target: Target) -> Tile:
+def choose_tile(tiles: Iterable[Tile], rows: int | None, vectors: int | None) -> Tile:
     """Return the cheapest of `tiles` for `rows` by `vectors` outputs; None stands for a symbolic extent."""
     fitting = [
         tile
         for tile in tiles
         if (rows is None or tile.rows <= rows) and (vectors is None or tile.vectors <= vectors)
     ]
-    return min(fitting, key=lambda tile: (cost(tile, rows, vectors, target), -tile.accumulators))
+    return min(fitting, key=lambda tile: (cost(tile, rows, vectors), -tile.accumulators))

@@ -7,6 +7,7 @@ epilogue is one vector; an input element is broadcast over it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,24 +31,38 @@ def _extent(size: Any, kernel: int, stride: int, before: int, after: int, dilati
     return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
 
 
+def _zero_outside(data: Any, shape: Conv2dShape) -> Callable[..., Any]:
+    """Return a function that reads `data` at (n, c, y, x, ...), where y and x count from the padding's edge.
+
+    Outside of the image it gives zero.
+    """
+    top, left, _, _ = shape.padding
+    height, width = data.shape[2], data.shape[3]
+
+    def read(n: Any, c: Any, y: Any, x: Any, *rest: Any) -> Any:
+        inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
+        source = (n, c, y - top, x - left, *rest)
+        return tirx.if_then_else(inside, data[source], tirx.const(0, data.dtype))
+
+    return read
+
+
 def _padded(data: Any, shape: Conv2dShape) -> Any:
     """Return `data` with zeros around its axes 2 and 3, made once before the convolution reads it."""
     top, left, bottom, right = shape.padding
     if not any(shape.padding):
         return data
-    height, width = data.shape[2], data.shape[3]
-
-    def value(*index: Any) -> Any:
-        n, c, h, w, *rest = index
-        inside = tirx.all(h >= top, h < height + top, w >= left, w < width + left)
-        source = (n, c, h - top, w - left, *rest)
-        return tirx.if_then_else(inside, data[source], tirx.const(0, data.dtype))
-
-    padded = (*data.shape[:2], height + top + bottom, width + left + right, *data.shape[4:])
-    return te.compute(padded, value, name="pad")
+    rows, columns = data.shape[2] + top + bottom, data.shape[3] + left + right
+    extents = (*data.shape[:2], rows, columns, *data.shape[4:])
+    return te.compute(extents, _zero_outside(data, shape), name="pad")
 
 
-def _output_size(data: Any, kernel: tuple[int, int], shape: Conv2dShape) -> tuple[Any, Any]:
+def _is_static(data: Any) -> bool:
+    return all(isinstance(size, (int, tirx.IntImm)) for size in data.shape[2:4])
+
+
+def output_size(data: Any, kernel: tuple[int, int], shape: Conv2dShape) -> tuple[Any, Any]:
+    """Return the rows and columns of the output for `data` (N, C, H, W, ...)."""
     (sh, sw), (dh, dw), (top, left, bottom, right) = shape.strides, shape.dilation, shape.padding
     return (
         _extent(data.shape[2], kernel[0], sh, top, bottom, dh),
@@ -56,7 +71,7 @@ def _output_size(data: Any, kernel: tuple[int, int], shape: Conv2dShape) -> tupl
 
 
 def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
-    """Return the blocked output of a dense or grouped convolution.
+    """Return the blocked output of a dense or grouped convolution, which reads a padded copy.
 
     `data` is (N, C, H, W) or blocked; `weight` as in the module's text. For groups, a block of output
     channels must lie inside one group.
@@ -68,42 +83,53 @@ def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
         int(weight.shape[3]),
         weight.shape[-1],
     )
-    height, width = _output_size(data, (kernel_h, kernel_w), shape)
+    height, width = output_size(data, (kernel_h, kernel_w), shape)
     padded = _padded(data, shape)
     blocks_per_group = int(blocks) // shape.groups
     rc = te.reduce_axis((0, weight.shape[1]), "rc")
     rh, rw = te.reduce_axis((0, kernel_h), "rh"), te.reduce_axis((0, kernel_w), "rw")
     inner = [te.reduce_axis((0, weight.shape[4]), "rv")] if len(weight.shape) == 6 else []
 
-    def value(n: Any, co: Any, h: Any, w: Any, v: Any) -> Any:
+    def product(n: Any, co: Any, h: Any, w: Any, v: Any) -> Any:
         y, x = h * sh + rh * dh, w * sw + rw * dw
         first = 0 if shape.groups == 1 else co // blocks_per_group * weight.shape[1]
         if inner:
-            read = padded[n, first + rc, y, x, inner[0]]
+            value = padded[n, first + rc, y, x, inner[0]]
         elif len(data.shape) == 5:
             channel = first + rc
-            read = padded[n, channel // data.shape[4], y, x, channel % data.shape[4]]
+            value = padded[n, channel // data.shape[4], y, x, channel % data.shape[4]]
         else:
-            read = padded[n, first + rc, y, x]
+            value = padded[n, first + rc, y, x]
         position = (co, rc, rh, rw, *inner, v)
-        return te.sum(read * weight[position], axis=[rc, rh, rw, *inner])
+        return te.sum(value * weight[position], axis=[rc, rh, rw, *inner])
 
     return te.compute(
-        (data.shape[0], blocks, height, width, lanes), value, name="conv2d", attrs={RULE: "conv2d"}
+        (data.shape[0], blocks, height, width, lanes), product, name="conv2d", attrs={RULE: "conv2d"}
     )
 
 
 def depthwise_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
-    """Return the blocked output of a depthwise convolution; `weight` is (C/c, KH, KW, c)."""
+    """Return the blocked output of a depthwise convolution; `weight` is (C/c, KH, KW, c).
+
+    A copy of the input would cost as much as the convolution: where the image's size is known, each read
+    tests whether it lies inside; loop partitioning and `compiler.build.skip_padding` remove the tests.
+    """
     (sh, sw), (dh, dw) = shape.strides, shape.dilation
     blocks, kernel_h, kernel_w, lanes = weight.shape
-    height, width = _output_size(data, (int(kernel_h), int(kernel_w)), shape)
-    padded = _padded(data, shape)
+    height, width = output_size(data, (int(kernel_h), int(kernel_w)), shape)
+    if any(shape.padding) and _is_static(data):
+        read = _zero_outside(data, shape)
+    else:
+        padded = _padded(data, shape)
+
+        def read(*index: Any) -> Any:
+            return padded[index]
+
     rh, rw = te.reduce_axis((0, kernel_h), "rh"), te.reduce_axis((0, kernel_w), "rw")
     return te.compute(
         (data.shape[0], blocks, height, width, lanes),
         lambda n, c, h, w, v: te.sum(
-            padded[n, c, h * sh + rh * dh, w * sw + rw * dw, v] * weight[c, rh, rw, v], axis=[rh, rw]
+            read(n, c, h * sh + rh * dh, w * sw + rw * dw, v) * weight[c, rh, rw, v], axis=[rh, rw]
         ),
         name="depthwise_conv2d",
         attrs={RULE: "depthwise_conv2d"},

@@ -1,0 +1,77 @@
+"""Padding skipped instead of added: sums over a zero that stands for what lies outside of an image.
+
+    acc = acc + if_then_else(inside, x, 0) * w        if inside:
+    ...                                         ->        acc = acc + x * w
+                                                          ...
+
+Statements in a row with the same condition share one branch. Loop partitioning has made the condition of the
+columns constant by then; what is left is that of the row, which one branch decides for a whole tile.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+from compiler.build.statements import map_statements
+
+
+def _guarded(stmt: Any) -> tuple[Any, Any] | None:
+    """Return the condition of an update and the update without it, or None for anything else."""
+    if not isinstance(stmt, tirx.BufferStore) or not isinstance(stmt.value, tirx.Add):
+        return None
+    product = stmt.value.b
+    if not isinstance(product, tirx.Mul):
+        return None
+    factor = product.a
+    choice = factor.value if isinstance(factor, tirx.Broadcast) else factor
+    if not isinstance(choice, tvm.ir.Call) or getattr(choice.op, "name", "") != "tirx.if_then_else":
+        return None
+    condition, value, otherwise = choice.args
+    if not _is_zero(otherwise):
+        return None
+    if isinstance(factor, tirx.Broadcast):
+        value = tirx.Broadcast(value, factor.lanes)
+    return condition, tirx.BufferStore(stmt.buffer, stmt.value.a + value * product.b, stmt.indices)
+
+
+def _is_zero(value: Any) -> bool:
+    if isinstance(value, tirx.Broadcast):
+        value = value.value
+    return isinstance(value, tirx.FloatImm) and value.value == 0
+
+
+def _branch(stmt: Any) -> Any:
+    """Return the sequence `stmt` with its guarded updates under branches."""
+    if not isinstance(stmt, tirx.SeqStmt):
+        return stmt
+    conditions: list[Any] = []
+
+    def number(guarded: tuple[Any, Any] | None) -> int:
+        if guarded is None:
+            return -1
+        for index, known in enumerate(conditions):
+            if tvm_ffi.structural_equal(known, guarded[0]):
+                return index
+        conditions.append(guarded[0])
+        return len(conditions) - 1
+
+    pairs = [(each, _guarded(each)) for each in stmt.seq]
+    result: list[Any] = []
+    for index, run in groupby(pairs, key=lambda pair: number(pair[1])):
+        if index < 0:
+            result += [each for each, _ in run]
+            continue
+        updates = [guarded[1] for _, guarded in run if guarded is not None]
+        result.append(tirx.IfThenElse(conditions[index], tirx.stmt_seq(*updates), None))
+    return tirx.stmt_seq(*result)
+
+
+@tirx.transform.prim_func_pass(opt_level=0, name="SkipPadding")
+def skip_padding(function: Any, _mod: Any, _context: Any) -> Any:
+    """The pass, for lowered functions whose loops are unrolled."""
+    return function.with_body(map_statements(function.body, _branch))

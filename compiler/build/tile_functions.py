@@ -1,0 +1,219 @@
+"""Register tiles as machine code functions of their own, and the lowering pipeline that makes them.
+
+LLVM allocates registers for a whole function. Where the full tile and the shorter last one of a kernel lie in
+one function, with the loops around them, it keeps too much alive and spills accumulators in the innermost
+loop, which costs up to two thirds of the speed. A tile in a function of its own fits its registers.
+
+TVM makes a function of what lies in an ``AttrStmt`` ``compute_scope``; here every sequence that begins with
+the allocation of a local accumulator is wrapped in one, for kernels that carry the attribute `ISOLATE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir import pipeline as s_tir_pipeline
+from tvm.tirx import compilation_pipeline
+
+from compiler.build.skip_padding import skip_padding
+from compiler.build.statements import map_statements
+from compiler.schedule.blocks import ISOLATE
+
+PIPELINE = "kiln_cpu"
+"""The name of the lowering pipeline in TVM's table."""
+
+_STACK = "disable_lower_builtin"
+"""The annotation of an allocation that TVM leaves to LLVM."""
+
+_PLACE = "pragma_kiln_tile"
+# A pragma: TVM's storage planning leaves the allocations in a pragma's scope where they are.
+
+
+def _is_local(stmt: Any) -> bool:
+    return isinstance(stmt, tirx.AllocBuffer) and bool(stmt.buffer.scope() == "local")
+
+
+def _tiles(stmts: list[Any]) -> Iterator[tuple[bool, list[Any]]]:
+    """Split a sequence into tiles, from an allocation to the last use of what they allocate, and the rest."""
+    start = 0
+    while start < len(stmts):
+        end = at = start
+        while at <= end:
+            if _is_local(stmts[at]):
+                end = max(i for i in range(at, len(stmts)) if i <= end or _uses(stmts[i], stmts[at].buffer))
+            at += 1
+        yield _is_local(stmts[start]), stmts[start : end + 1]
+        start = end + 1
+
+
+def _uses(stmt: Any, buffer: Any) -> bool:
+    return any(var.same_as(buffer) for var in tirx.analysis.undefined_vars(stmt, []))
+
+
+def _isolated(function: Any) -> bool:
+    return bool(function.attrs and function.attrs.get(ISOLATE, False))
+
+
+@tirx.transform.prim_func_pass(opt_level=0, name="PlaceTiles")
+def _place_tiles(function: Any, _mod: Any, _context: Any) -> Any:
+    """Mark the tiles, before storage planning would move their accumulators out of them."""
+    if not _isolated(function):
+        return function
+    name, count = str(function.attrs.get("global_symbol", "kernel")), 0
+
+    def wrap(stmt: Any) -> Any:
+        nonlocal count
+        if not isinstance(stmt, tirx.SeqStmt):
+            return stmt
+        result = []
+        for is_tile, part in _tiles(list(stmt.seq)):
+            if is_tile:
+                count += 1
+                label = tvm.ir.StringImm(f"{name}_tile{count}")
+                part = [tirx.AttrStmt(tirx.const(0, "int32"), _PLACE, label, tirx.stmt_seq(*part))]
+            result += part
+        return tirx.stmt_seq(*result)
+
+    return function.with_body(map_statements(function.body, wrap))
+
+
+@tirx.transform.prim_func_pass(opt_level=0, name="OutlineTiles")
+def _outline_tiles(function: Any, _mod: Any, _context: Any) -> Any:
+    """Turn the marks into what TVM makes functions of, each with its own accumulators."""
+    if not _isolated(function):
+        return function
+    accumulators: list[Any] = []
+
+    def collect(stmt: Any) -> Any:
+        if not _is_local(stmt):
+            return stmt
+        accumulators.append(on_stack(stmt))
+        return tirx.Evaluate(tirx.const(0, "int32"))
+
+    def outline(stmt: Any) -> Any:
+        if not isinstance(stmt, tirx.AttrStmt) or stmt.attr_key != _PLACE:
+            return stmt
+        own = [each for each in accumulators if _uses(stmt.body, each.buffer)]
+        return _functions(stmt.value.value, tirx.stmt_seq(*own, stmt.body))
+
+    # Every local allocation of such a kernel is a tile's: what `_place_tiles` marked began with one.
+    body = map_statements(function.body, collect)
+    return function.with_body(map_statements(body, outline))
+
+
+def on_stack(allocation: Any) -> Any:
+    """Return `allocation` as one on the stack, where LLVM turns it into registers; TVM's default is a pool."""
+    if not _is_local(allocation):
+        return allocation
+    return tirx.AllocBuffer(allocation.buffer, {_STACK: tirx.const(True, "bool")})
+
+
+@tirx.transform.prim_func_pass(opt_level=0, name="LocalOnStack")
+def _local_on_stack(function: Any, _mod: Any, _context: Any) -> Any:
+    """Put local buffers of all kernels on the stack."""
+    return function.with_body(map_statements(function.body, on_stack))
+
+
+def _functions(name: str, tile: Any) -> Any:
+    """Return `tile` as a function, or a choice between two where a test in it is decided outside of it.
+
+    The last, shorter tile of channels has fewer vectors than the others: which one it is, is tested here and
+    not in the innermost loop.
+    """
+    condition = _outer_condition(tile)
+    if condition is None:
+        scope = tirx.AttrStmt(tirx.const(0, "int32"), "compute_scope", tvm.ir.StringImm(name), tile)
+        # What follows would get the debug location of the tile, which LLVM rejects, but for a statement here.
+        return tirx.stmt_seq(scope, tirx.Evaluate(tirx.const(1, "int32")))
+    full, short = (_decided(tile, condition, holds) for holds in (True, False))
+    return tirx.IfThenElse(condition, _functions(f"{name}_full", full), _functions(f"{name}_short", short))
+
+
+def _outer_condition(tile: Any) -> Any | None:
+    """Return the first condition in `tile` that depends on nothing that `tile` defines."""
+    outside = tirx.analysis.undefined_vars(tile, [])
+    found: list[Any] = []
+
+    def look(stmt: Any) -> Any:
+        if isinstance(stmt, tirx.IfThenElse) and not found:
+            used = tirx.analysis.undefined_vars(stmt.condition, [])
+            if all(any(var.same_as(known) for known in outside) for var in used):
+                found.append(stmt.condition)
+        return stmt
+
+    map_statements(tile, look)
+    return found[0] if found else None
+
+
+def _decided(tile: Any, condition: Any, holds: bool) -> Any:
+    """Return `tile` with the branches of `condition` decided."""
+
+    def decide(stmt: Any) -> Any:
+        if not isinstance(stmt, tirx.IfThenElse):
+            return stmt
+        if not tvm_ffi.structural_equal(stmt.condition, condition):
+            return stmt
+        if holds:
+            return stmt.then_case
+        return tirx.Evaluate(tirx.const(0, "int32")) if stmt.else_case is None else stmt.else_case
+
+    return map_statements(tile, decide)
+
+
+def lowering_passes() -> list[Any]:
+    """Return the ordered passes from a scheduled PrimFunc to what LLVM code is made of.
+
+    These are TVM's own for CPUs (`tvm.s_tir.pipeline`), with tiles made functions around storage planning.
+    """
+    s_tir, tir = tvm.s_tir.transform, tirx.transform
+    return [
+        s_tir.CanonicalizeLoop(),
+        s_tir.LowerInitBlock(),
+        s_tir.PlanAndUpdateBufferAllocationLocation(),
+        s_tir.ConvertBlocksToOpaque(),
+        s_tir.CompactBufferAllocation(),
+        s_tir.LowerMatchBuffer(),
+        s_tir.StmtSimplify(),
+        s_tir.AnnotateIrregularLoop(),
+        s_tir.LowerOpaqueBlock(),
+        tir.FlattenBuffer(),
+        tir.BF16ComputeLegalize(),
+        tir.NarrowDataType(32),
+        s_tir.LoopPartition(),
+        tir.VectorizeLoop(True),
+        _place_tiles,
+        tir.StorageRewrite(),
+        s_tir.HoistIfThenElse(),
+        tir.UnrollLoop(),
+        s_tir.RenormalizeSplitPattern(),
+        tir.StmtSimplify(),
+        skip_padding,
+        s_tir.HoistIfThenElse(),
+        tir.RemoveNoOp(),
+        s_tir.RewriteUnsafeSelect(),
+        tir.CommonSubexprElim(),
+        _outline_tiles,
+        _local_on_stack,
+        tir.FP8ComputeLegalize(),
+        tir.VerifyMemory(),
+        tir.AnnotateEntryFunc(),
+        tir.SplitHostDevice(),
+        tir.MakePackedAPI(),
+        tir.FP8StorageLegalize(),
+        tir.BF16StorageLegalize(),
+    ]
+
+
+def _pipeline() -> tuple[Any, Any, Any]:
+    return (
+        tvm.transform.Sequential(lowering_passes()),
+        s_tir_pipeline.finalize_host_passes,
+        s_tir_pipeline.finalize_device_passes,
+    )
+
+
+compilation_pipeline.PIPELINE_MAP[PIPELINE] = _pipeline

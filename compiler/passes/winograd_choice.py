@@ -1,0 +1,37 @@
+"""Whether a 3 x 3 convolution pays off as Winograd's: by a cost formula, with the error that comes with it.
+
+Costs are counted in multiply-adds. Beside those of the products, each element that is transformed, and each
+weight that is read, takes as long as two vectors of multiply-adds: what memory beyond the second-level cache
+gives (measured on Zen 3 with AVX2: 0.33 ns for either).
+
+Measured against float64 on normal inputs, the error of one layer over its output's range is at most 1e-6 for
+m = 2 and 4e-6 for m = 4, where a direct convolution has 5e-7; the import's tolerance is 1e-4.
+"""
+
+from __future__ import annotations
+
+from compiler.passes.kernels.winograd import SIZES
+
+_SLOTS = 2
+"""Vectors of multiply-adds that fit in the time of one element read from memory or transformed."""
+_GAIN = 0.95
+"""Winograd's kernel has three passes over its data: it must save more than rounding errors of the formula."""
+
+
+def choose_winograd(
+    images: int, inputs: int, outputs: int, height: int, width: int, lanes: int
+) -> int | None:
+    """Return the m of the cheapest F(m x m, 3 x 3), None where the direct convolution is cheaper.
+
+    `images` by `outputs` by `height` by `width` is the output's shape, `inputs` the input channels, `lanes`
+    the vector's width in float32 values.
+    """
+    weights = inputs * outputs
+    best, chosen = _GAIN * (9.0 * weights * images * height * width + 9 * weights * _SLOTS * lanes), None
+    for m in SIZES:
+        positions, tiles = (m + 2) ** 2, images * -(-height // m) * -(-width // m)
+        moved = tiles * (inputs + outputs) + weights
+        cost = positions * (tiles * weights + moved * _SLOTS * lanes)
+        if cost < best:
+            best, chosen = cost, m
+    return chosen

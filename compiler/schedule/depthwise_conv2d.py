@@ -1,0 +1,85 @@
+"""Depthwise convolutions in the blocked layout.
+
+parallel over image, block of channels, rows
+  tile of columns:  accumulators = 0
+    reduce over kernel rows, kernel columns:  accumulators += input * weights     (channels one vector)
+  output = epilogue(accumulators)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from compiler.schedule.blocks import (
+    PARTITION,
+    epilogue,
+    extent,
+    find_anchor,
+    schedule_pad,
+    unroll_and_vectorize,
+)
+from compiler.schedule.tasks import choose_chunk
+from compiler.target import Target
+
+NAME = "depthwise_conv2d"
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """One tile is `columns` vectors of output in registers, one task `chunk` rows."""
+
+    columns: int
+    chunk: int
+
+
+def legal_columns(target: Target) -> list[int]:
+    """Return the tiles that `target` has registers for: accumulators, as many inputs, and a weight."""
+    return list(range(1, max(1, (target.vector.registers - 2) // 2) + 1))
+
+
+def default(rows: int | None, columns: int | None, others: int | None, target: Target) -> Decisions:
+    """Return the cheapest decisions for `others` blocks of channels, each `rows` by `columns`.
+
+    The fewest tiles, and of these the most even.
+    """
+    widest = legal_columns(target)[-1]
+    width = widest if columns is None else -(-columns // -(-columns // widest))
+    return Decisions(width, choose_chunk(rows, 0.0, others, target))
+
+
+def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> bool:
+    """Schedule the kernel if it is a blocked depthwise convolution; tell whether it is."""
+    anchor = find_anchor(sch, "depthwise_conv2d")
+    if anchor is None:
+        return False
+    output = epilogue(sch, anchor)
+    if output is None or len(sch.get_loops(output)) != 5:
+        return False
+    image, block, row, column, lane = sch.get_loops(output)
+    if decisions is None:
+        images, blocks = extent(sch, image), extent(sch, block)
+        others = None if images is None or blocks is None else images * blocks
+        decisions = default(extent(sch, row), extent(sch, column), others, target)
+    chunk, row = sch.split(row, [None, decisions.chunk])
+    outer_column, inner_column = sch.split(column, [None, decisions.columns])
+    sch.reorder(image, block, chunk, row, outer_column, inner_column, lane)
+    sch.annotate(outer_column, PARTITION, 1)
+    sch.parallel(sch.fuse(image, block, chunk))
+    _accumulate(sch, anchor, outer_column)
+    unroll_and_vectorize(sch, sch.get_loops(output)[-2:])
+    schedule_pad(sch)
+    return True
+
+
+def _accumulate(sch: Schedule, anchor: Any, tile: Any) -> None:
+    """Compute the accumulators of one tile; see `compiler.schedule.conv2d` for the order of the kernel."""
+    sch.compute_at(anchor, tile, preserve_unit_loops=True)
+    *outside, column, lane, kernel_row, kernel_column = sch.get_loops(anchor)
+    sch.reorder(*outside[-3:], kernel_row, kernel_column, column, lane)
+    sch.unroll(kernel_column)
+    unroll_and_vectorize(sch, [column, lane])
+    zero = sch.decompose_reduction(anchor, kernel_row)
+    unroll_and_vectorize(sch, sch.get_loops(zero)[-2:])

@@ -1,0 +1,41 @@
+"""How much of a kernel one parallel task gets: enough to reuse what it loads, little enough to spread well."""
+
+from __future__ import annotations
+
+from compiler.target import Target
+
+_EVEN = 1.06
+"""How much longer than the mean the busiest thread may take before smaller tasks are worth their loads."""
+_MOST_CHUNKS = 64
+
+
+def choose_chunk(steps: int | None, step_bytes: float, others: int | None, target: Target) -> int:
+    """Return how many of `steps` (rows, or tiles of rows) one task takes.
+
+    A kernel has `steps` times `others` equal pieces of work; tasks that follow one another on a thread
+    share the input of a chunk, `step_bytes` a step. The largest chunk is taken that stays in half of the
+    second-level cache and spreads evenly over the cores, contiguous runs of tasks a core, as TVM does.
+    None stands for a symbolic extent.
+    """
+    if steps is None or others is None:
+        return 1
+    budget = max(target.caches.l2 // target.caches.l2_cores, target.caches.l1d) / 2
+    best, best_spread = 1, _spread(steps, 1, others, target.cores)
+    for count in range(1, min(steps, _MOST_CHUNKS) + 1):
+        chunk = -(-steps // count)
+        if chunk * step_bytes > budget and chunk > 1:
+            continue
+        spread = _spread(steps, chunk, others, target.cores)
+        if spread <= _EVEN:
+            return chunk
+        if spread < best_spread:
+            best, best_spread = chunk, spread
+    return best
+
+
+def _spread(steps: int, chunk: int, others: int, cores: int) -> float:
+    """Return the work of the busiest of `cores` over the mean."""
+    sizes = [min(chunk, steps - start) for start in range(0, steps, chunk) for _ in range(others)]
+    each = -(-len(sizes) // cores)
+    busiest = max(sum(sizes[start : start + each]) for start in range(0, len(sizes), each))
+    return busiest * cores / sum(sizes)

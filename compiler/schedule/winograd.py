@@ -1,0 +1,110 @@
+"""Winograd's convolution: transform tiles of the input, one matrix product a position, transform back.
+
+parallel over blocks of input channels, tiles
+  load a tile, transform its rows and columns            (positions unrolled, channels one vector)
+parallel over positions, blocks of output channels
+  tile of tiles:  accumulators += broadcast(input) * weights
+parallel over image, blocks of output channels, rows of tiles
+  transform back, output = epilogue(tile)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from compiler.schedule.blocks import (
+    PARTITION,
+    all_blocks,
+    extent,
+    find_anchor,
+    is_spatial,
+    unroll_and_vectorize,
+)
+from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
+from compiler.target import Target
+
+NAME = "winograd"
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """`tile.rows` tiles of the image by `tile.vectors` blocks of output channels in registers."""
+
+    tile: Tile
+
+
+def default(tiles: int, blocks: int, target: Target) -> Decisions:
+    """Return the cheapest decision for products of `tiles` rows by `blocks` vectors."""
+    return Decisions(choose_tile(legal_tiles(target, max_rows=28, max_vectors=4), tiles, blocks))
+
+
+def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> bool:
+    """Schedule the kernel if it is Winograd's convolution; tell whether it is."""
+    anchor = find_anchor(sch, "winograd")
+    if anchor is None:
+        return False
+    after = all_blocks(sch)[6:]
+    if not all(is_spatial(sch, block) for block in after):
+        return False
+    for block in after[:-1]:
+        sch.compute_inline(block)
+    side = math.isqrt(extent(sch, sch.get_loops(anchor)[0]) or 0)
+    if decisions is None:
+        loops = [extent(sch, loop) or 1 for loop in sch.get_loops(anchor)]
+        decisions = default(loops[2], loops[1], target)
+    _output(sch, after[-1], side - 2)
+    _products(sch, anchor, decisions.tile)
+    _input(sch, side)
+    return True
+
+
+def _input(sch: Schedule, side: int) -> None:
+    tile, half, moved = (
+        sch.get_sblock(name) for name in ("winograd_tile", "winograd_input_rows", "winograd_input")
+    )
+    position, block, t, lane = sch.get_loops(moved)
+    sch.reorder(block, t, position, lane)
+    for inner, extents in ((half, "local"), (tile, "local")):
+        sch.set_scope(inner, 0, extents)
+        sch.compute_at(inner, t, preserve_unit_loops=True)
+        loops = sch.get_loops(inner)
+        unroll_and_vectorize(sch, loops[-3:])
+    unroll_and_vectorize(sch, [position, lane])
+    sch.parallel(sch.fuse(block, t))
+
+
+def _products(sch: Schedule, anchor: Any, tile: Tile) -> None:
+    copy = sch.cache_write(anchor, 0, "local")
+    position, block, t, lane = sch.get_loops(copy)
+    outer_block, inner_block = sch.split(block, [None, tile.vectors])
+    outer_t, inner_t = sch.split(t, [None, tile.rows])
+    sch.reorder(position, outer_block, outer_t, inner_t, inner_block, lane)
+    sch.annotate(outer_t, PARTITION, 1)
+    sch.parallel(sch.fuse(position, outer_block))
+    sch.compute_at(anchor, outer_t, preserve_unit_loops=True)
+    position, block, t, lane, *reduction = sch.get_loops(anchor)[2:]
+    sch.reorder(position, *reduction, t, block, lane)
+    unroll_and_vectorize(sch, [t, block, lane])
+    zero = sch.decompose_reduction(anchor, reduction[0])
+    unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
+    unroll_and_vectorize(sch, sch.get_loops(copy)[-3:])
+
+
+def _output(sch: Schedule, output: Any, m: int) -> None:
+    image, block, row, column, lane = sch.get_loops(output)
+    down, i = sch.split(row, [None, m])
+    across, j = sch.split(column, [None, m])
+    sch.reorder(image, block, down, across, i, j, lane)
+    for name in ("winograd_output", "winograd_output_rows"):
+        inner = sch.get_sblock(name)
+        sch.set_scope(inner, 0, "local")
+        sch.compute_at(inner, across, preserve_unit_loops=True)
+        unroll_and_vectorize(sch, sch.get_loops(inner)[-3:])
+    sch.annotate(down, PARTITION, 1)
+    sch.annotate(across, PARTITION, 1)
+    unroll_and_vectorize(sch, [i, j, lane])
+    sch.parallel(sch.fuse(image, block))
