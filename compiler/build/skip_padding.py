@@ -17,7 +17,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from compiler.build.statements import map_statements
+from compiler.build.statements import function_pass, map_statements
 
 
 def _guarded(stmt: Any) -> tuple[Any, Any] | None:
@@ -29,7 +29,7 @@ def _guarded(stmt: Any) -> tuple[Any, Any] | None:
         return None
     factor = product.a
     choice = factor.value if isinstance(factor, tirx.Broadcast) else factor
-    if not isinstance(choice, tvm.ir.Call) or getattr(choice.op, "name", "") != "tirx.if_then_else":
+    if not isinstance(choice, tvm.ir.Call) or getattr(choice.op, "name", "") != "prim.if_then_else":
         return None
     condition, value, otherwise = choice.args
     if not _is_zero(otherwise):
@@ -71,7 +71,7 @@ def _branch(stmt: Any) -> Any:
     return tirx.stmt_seq(*result)
 
 
-@tirx.transform.prim_func_pass(opt_level=0, name="SkipPadding")
-def skip_padding(function: Any, _mod: Any, _context: Any) -> Any:
-    """The pass, for lowered functions whose loops are unrolled."""
+@function_pass("SkipPadding")
+def skip_padding(function: Any) -> Any:
+    """Return `function`, lowered and with its loops unrolled, with guarded updates under branches."""
     return function.with_body(map_statements(function.body, _branch))

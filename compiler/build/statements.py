@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import tvm
 from tvm import tirx
+
+
+def function_pass(name: str) -> Callable[[Callable[[Any], Any]], Any]:
+    """Return a decorator that makes of a rewriting of one PrimFunc a TVM pass called `name`.
+
+    What TVM's own decorator returns has no type.
+    """
+
+    def make(rewrite: Callable[[Any], Any]) -> Any:
+        def run(function: Any, _mod: tvm.IRModule, _context: tvm.transform.PassContext) -> Any:
+            return rewrite(function)
+
+        return tirx.transform.prim_func_pass(run, opt_level=0, name=name)
+
+    return make
 
 
 def map_statements(stmt: Any, change: Callable[[Any], Any]) -> Any:

@@ -20,7 +20,7 @@ from tvm.s_tir import pipeline as s_tir_pipeline
 from tvm.tirx import compilation_pipeline
 
 from compiler.build.skip_padding import skip_padding
-from compiler.build.statements import map_statements
+from compiler.build.statements import function_pass, map_statements
 from compiler.schedule.blocks import ISOLATE
 
 PIPELINE = "kiln_cpu"
@@ -28,6 +28,9 @@ PIPELINE = "kiln_cpu"
 
 _STACK = "disable_lower_builtin"
 """The annotation of an allocation that TVM leaves to LLVM."""
+
+_MOST_TESTS = 3
+"""Each test that is decided outside of a tile doubles its functions: a tile with more of them keeps them."""
 
 _PLACE = "pragma_kiln_tile"
 # A pragma: TVM's storage planning leaves the allocations in a pragma's scope where they are.
@@ -58,8 +61,8 @@ def _isolated(function: Any) -> bool:
     return bool(function.attrs and function.attrs.get(ISOLATE, False))
 
 
-@tirx.transform.prim_func_pass(opt_level=0, name="PlaceTiles")
-def _place_tiles(function: Any, _mod: Any, _context: Any) -> Any:
+@function_pass("PlaceTiles")
+def _place_tiles(function: Any) -> Any:
     """Mark the tiles, before storage planning would move their accumulators out of them."""
     if not _isolated(function):
         return function
@@ -81,8 +84,8 @@ def _place_tiles(function: Any, _mod: Any, _context: Any) -> Any:
     return function.with_body(map_statements(function.body, wrap))
 
 
-@tirx.transform.prim_func_pass(opt_level=0, name="OutlineTiles")
-def _outline_tiles(function: Any, _mod: Any, _context: Any) -> Any:
+@function_pass("OutlineTiles")
+def _outline_tiles(function: Any) -> Any:
     """Turn the marks into what TVM makes functions of, each with its own accumulators."""
     if not _isolated(function):
         return function
@@ -98,7 +101,8 @@ def _outline_tiles(function: Any, _mod: Any, _context: Any) -> Any:
         if not isinstance(stmt, tirx.AttrStmt) or stmt.attr_key != _PLACE:
             return stmt
         own = [each for each in accumulators if _uses(stmt.body, each.buffer)]
-        return _functions(stmt.value.value, tirx.stmt_seq(*own, stmt.body))
+        bindings, tile = _lifted(stmt.body)
+        return tirx.stmt_seq(*bindings, _functions(stmt.value.value, tirx.stmt_seq(*own, tile)))
 
     # Every local allocation of such a kernel is a tile's: what `_place_tiles` marked began with one.
     body = map_statements(function.body, collect)
@@ -106,16 +110,49 @@ def _outline_tiles(function: Any, _mod: Any, _context: Any) -> Any:
 
 
 def on_stack(allocation: Any) -> Any:
-    """Return `allocation` as one on the stack, where LLVM turns it into registers; TVM's default is a pool."""
+    """Return `allocation` as one on the stack, where LLVM turns it into registers.
+
+    TVM's default is a pool.
+    """
     if not _is_local(allocation):
         return allocation
     return tirx.AllocBuffer(allocation.buffer, {_STACK: tirx.const(True, "bool")})
 
 
-@tirx.transform.prim_func_pass(opt_level=0, name="LocalOnStack")
-def _local_on_stack(function: Any, _mod: Any, _context: Any) -> Any:
+@function_pass("LocalOnStack")
+def _local_on_stack(function: Any) -> Any:
     """Put local buffers of all kernels on the stack."""
     return function.with_body(map_statements(function.body, on_stack))
+
+
+def _lifted(tile: Any) -> tuple[list[Any], Any]:
+    """Split `tile` into the bindings that only its tests need from outside, and the rest.
+
+    Where a task has one tile, common subexpressions are bound inside of it, those of its tests too.
+    """
+    stmts = list(tile.seq) if isinstance(tile, tirx.SeqStmt) else [tile]
+    known = list(tirx.analysis.undefined_vars(tile, []))
+    outer = []
+    for stmt in stmts:
+        if isinstance(stmt, tirx.Bind) and _are_known(stmt.value, known):
+            known.append(stmt.var)
+            outer.append(stmt)
+    tests = _conditions(tile, known)
+    if len(tests) > _MOST_TESTS:
+        return [], tile
+    needed = [var for test in tests for var in tirx.analysis.undefined_vars(test, [])]
+    lifted: list[Any] = []
+    for stmt in reversed(outer):
+        if any(var.same_as(stmt.var) for var in needed):
+            needed += tirx.analysis.undefined_vars(stmt.value, [])
+            lifted.insert(0, stmt)
+    rest = [stmt for stmt in stmts if not any(stmt.same_as(each) for each in lifted)]
+    return lifted, tirx.stmt_seq(*rest)
+
+
+def _are_known(value: Any, known: list[Any]) -> bool:
+    """Tell whether `value` has no variables but `known` ones."""
+    return all(any(var.same_as(each) for each in known) for var in tirx.analysis.undefined_vars(value, []))
 
 
 def _functions(name: str, tile: Any) -> Any:
@@ -124,29 +161,27 @@ def _functions(name: str, tile: Any) -> Any:
     The last, shorter tile of channels has fewer vectors than the others: which one it is, is tested here and
     not in the innermost loop.
     """
-    condition = _outer_condition(tile)
-    if condition is None:
+    conditions = _conditions(tile, list(tirx.analysis.undefined_vars(tile, [])))
+    if not conditions:
         scope = tirx.AttrStmt(tirx.const(0, "int32"), "compute_scope", tvm.ir.StringImm(name), tile)
         # What follows would get the debug location of the tile, which LLVM rejects, but for a statement here.
         return tirx.stmt_seq(scope, tirx.Evaluate(tirx.const(1, "int32")))
-    full, short = (_decided(tile, condition, holds) for holds in (True, False))
-    return tirx.IfThenElse(condition, _functions(f"{name}_full", full), _functions(f"{name}_short", short))
+    full, short = (_decided(tile, conditions[0], holds) for holds in (True, False))
+    return tirx.IfThenElse(conditions[0], _functions(f"{name}_full", full), _functions(f"{name}_short", short))
 
 
-def _outer_condition(tile: Any) -> Any | None:
-    """Return the first condition in `tile` that depends on nothing that `tile` defines."""
-    outside = tirx.analysis.undefined_vars(tile, [])
+def _conditions(tile: Any, known: list[Any]) -> list[Any]:
+    """Return the different conditions in `tile` that depend on `known` variables only."""
     found: list[Any] = []
 
     def look(stmt: Any) -> Any:
-        if isinstance(stmt, tirx.IfThenElse) and not found:
-            used = tirx.analysis.undefined_vars(stmt.condition, [])
-            if all(any(var.same_as(known) for known in outside) for var in used):
+        if isinstance(stmt, tirx.IfThenElse) and _are_known(stmt.condition, known):
+            if not any(tvm_ffi.structural_equal(stmt.condition, each) for each in found):
                 found.append(stmt.condition)
         return stmt
 
     map_statements(tile, look)
-    return found[0] if found else None
+    return found
 
 
 def _decided(tile: Any, condition: Any, holds: bool) -> Any:

@@ -14,8 +14,10 @@ from compiler.passes import dump as ir_dump
 from compiler.passes.block_layout import block_layout
 from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_scale import fold_scale
+from compiler.passes.fuse_attention import fuse_attention
 from compiler.passes.lower_attention import lower_attention
 from compiler.passes.lower_group_norm import lower_group_norm
+from compiler.passes.multiply_reciprocal import multiply_reciprocal
 from compiler.passes.pack_dense import pack_dense
 from compiler.passes.recognize_all import RECOGNIZERS
 from compiler.passes.simplify import simplify
@@ -33,16 +35,18 @@ class PassRecord:
     summary: str
 
 
-def common_passes() -> list[tuple[str, Pass]]:
-    """Return what every target kind starts with."""
+def common_passes(*attention: tuple[str, Pass]) -> list[tuple[str, Pass]]:
+    """Return what every target kind starts with; `attention` are passes that see attention as one op."""
     return [
         ("simplify", simplify),
         ("fold_constants", relax.transform.FoldConstant()),
         *RECOGNIZERS,
         ("fold_batch_norm", fold_batch_norm),
         ("fold_scale", fold_scale),
+        *attention,
         ("lower_attention", lower_attention),
         ("lower_group_norm", lower_group_norm),
+        ("multiply_reciprocal", multiply_reciprocal),
         ("simplify_again", simplify),
     ]
 
@@ -52,7 +56,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
     # Without vectors, four scalars side by side still share one load of the input.
     lanes = max(4, target.lanes("float32"))
     return [
-        *common_passes(),
+        *common_passes(("fuse_attention", fuse_attention(lanes))),
         ("block_layout", block_layout(lanes)),
         ("pack_dense", pack_dense(lanes)),
         *fuse_passes(),

@@ -8,7 +8,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from compiler.schedule import conv2d, depthwise_conv2d, fallback, matmul, rows, vector_math, winograd
+from compiler.schedule import attention, conv2d, depthwise_conv2d, fallback, matmul, rows, vector_math, winograd
 from compiler.schedule.blocks import ISOLATE
 from compiler.schedule.record import KernelRecord, record
 from compiler.target import Target
@@ -20,12 +20,13 @@ CPU_RULES: tuple[tuple[str, Rule], ...] = (
     (depthwise_conv2d.NAME, depthwise_conv2d.apply),
     (winograd.NAME, winograd.apply),
     (matmul.NAME, matmul.apply),
+    (attention.NAME, attention.apply),
     (rows.NAME, rows.apply),
     (fallback.NAME, fallback.apply),
 )
 """In the order in which they are asked; the fallback takes any kernel."""
 
-ISOLATED = (conv2d.NAME, matmul.NAME, winograd.NAME)
+ISOLATED = (attention.NAME, conv2d.NAME, matmul.NAME, winograd.NAME)
 """Rules whose register tiles become functions of their own."""
 
 

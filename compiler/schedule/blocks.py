@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
+from tvm.tirx import IndexMap
 
 from compiler.passes.kernels import RULE
 from compiler.target import Target
@@ -71,6 +73,19 @@ def epilogue(sch: Schedule, anchor: Any) -> Any | None:
         sch.compute_inline(block)
     sch.set_scope(anchor, 0, "local")
     return others[-1]
+
+
+def reindex(sch: Schedule, anchor: Any, output: Any, index: Callable[..., tuple[Any, ...]]) -> None:
+    """Give `anchor`, its accumulators and `output` the axes that `index` makes of theirs."""
+
+    dtype = str(sch.get(anchor).iter_vars[0].var.ty.dtype)
+
+    def axes(count: int) -> Any:
+        return IndexMap.from_func(index, ndim=count, index_dtype=dtype)
+
+    sch.transform_layout(anchor, ("write", 0), axes(len(sch.get(anchor).writes[0].region)))
+    for block in (output, anchor):
+        sch.transform_block_layout(block, axes(len(sch.get(block).iter_vars)))
 
 
 def schedule_pad(sch: Schedule) -> None:

@@ -16,14 +16,17 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from compiler.passes.kernels import GROUPS
 from compiler.schedule.blocks import (
     PARTITION,
     epilogue,
     extent,
     find_anchor,
+    reindex,
     schedule_pad,
     unroll_and_vectorize,
 )
+from compiler.schedule.gate import is_gate, schedule_gate
 from compiler.schedule.tasks import choose_chunk
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
@@ -47,19 +50,33 @@ def legal(target: Target) -> list[Tile]:
     return legal_tiles(target, max_rows=28, max_vectors=4)
 
 
-def default(
-    rows: int | None, columns: int | None, blocks: int | None, images: int | None, row_bytes: float, target: Target
-) -> Decisions:
-    """Return the cheapest decisions for an output of `images` by `blocks` by `rows` by `columns`.
+@dataclass(frozen=True)
+class Extents:
+    """The output's extents, rows 1 for a pointwise convolution; None stands for a symbolic one.
 
-    A row of it reads `row_bytes` bytes of the input. `rows` is 1 for a pointwise convolution.
+    A row of it reads `row_bytes` bytes of the input; an input channel belongs to one of `groups`.
     """
-    tile = choose_tile(legal(target), columns, blocks)
+
+    images: int | None
+    blocks: int | None
+    rows: int | None
+    columns: int | None
+    row_bytes: float
+    groups: int = 1
+
+
+def default(extents: Extents, target: Target) -> Decisions:
+    """Return the cheapest decisions for a convolution."""
+    images, blocks, rows, columns = extents.images, extents.blocks, extents.rows, extents.columns
+    # Blocks of one tile share what is broadcast, so they must read the same channels.
+    shared = blocks if blocks is None else blocks // extents.groups
+    tiles = [tile for tile in legal(target) if extents.groups == 1 or (shared or 1) % tile.vectors == 0]
+    tile = choose_tile(tiles, columns, shared)
     others = None if blocks is None or images is None else images * -(-blocks // tile.vectors)
     if rows != 1 or columns is None:
-        return Decisions(tile, choose_chunk(rows, row_bytes, others, target))
-    tiles = -(-columns // tile.rows)
-    return Decisions(tile, choose_chunk(tiles, row_bytes / tiles, others, target))
+        return Decisions(tile, choose_chunk(rows, extents.row_bytes, others, target))
+    steps = -(-columns // tile.rows)
+    return Decisions(tile, choose_chunk(steps, extents.row_bytes / steps, others, target))
 
 
 def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> bool:
@@ -67,6 +84,8 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     anchor = find_anchor(sch, "conv2d")
     if anchor is None:
         return False
+    if is_gate(sch, anchor):
+        return schedule_gate(sch, anchor)
     output = epilogue(sch, anchor)
     if output is None or len(sch.get_loops(output)) != 5:
         return False
@@ -75,10 +94,11 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     if pointwise:
         _flatten(sch, anchor, output)
     image, block, *row, column, lane = sch.get_loops(output)
-    rows = extent(sch, row[0]) if row else 1
     if decisions is None:
-        extents = (rows, extent(sch, column), extent(sch, block), extent(sch, image))
-        decisions = default(*extents, row_bytes, target)
+        rows = extent(sch, row[0]) if row else 1
+        sizes = (extent(sch, image), extent(sch, block), rows, extent(sch, column))
+        groups = int(sch.get(anchor).annotations.get(GROUPS, 1))
+        decisions = default(Extents(*sizes, row_bytes, groups), target)
     outer_block, inner_block = sch.split(block, [None, decisions.tile.vectors])
     outer_column, inner_column = sch.split(column, [None, decisions.tile.rows])
     chunk, step = sch.split(row[0] if row else outer_column, [None, decisions.chunk])
@@ -113,9 +133,9 @@ def _is_pointwise(sch: Schedule, anchor: Any) -> bool:
     """Tell whether the kernel is 1 x 1 and input and output have the same static rows and columns."""
     loops = [extent(sch, loop) for loop in sch.get_loops(anchor)]
     data = _input_shape(sch, anchor)
-    return (
-        len(loops) == 9 and len(data) == 5 and loops[6:8] == [1, 1] and None not in data[2:4] and data[2:4] == loops[2:4]
-    )
+    if len(loops) != 9 or len(data) != 5 or None in data[2:4]:
+        return False
+    return loops[6:8] == [1, 1] and data[2:4] == loops[2:4]
 
 
 def _flatten(sch: Schedule, anchor: Any, output: Any) -> None:
@@ -125,15 +145,7 @@ def _flatten(sch: Schedule, anchor: Any, output: Any) -> None:
     def flat(n: Any, c: Any, h: Any, w: Any, *inner: Any) -> tuple[Any, ...]:
         return (n, c, h * width + w, *inner)
 
-    def flat_anchor(n: Any, c: Any, h: Any, w: Any, v: Any, a: Any, b: Any, d: Any, e: Any) -> tuple[Any, ...]:
-        return flat(n, c, h, w, v, a, b, d, e)
-
-    def flat_output(n: Any, c: Any, h: Any, w: Any, v: Any) -> tuple[Any, ...]:
-        return flat(n, c, h, w, v)
-
-    sch.transform_layout(anchor, ("write", 0), flat_output)
-    sch.transform_block_layout(output, flat_output)
-    sch.transform_block_layout(anchor, flat_anchor)
+    reindex(sch, anchor, output, flat)
 
 
 def _accumulate(sch: Schedule, anchor: Any, tile: Any, rows_below: int) -> None:

@@ -14,7 +14,14 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from compiler.schedule.blocks import PARTITION, epilogue, extent, find_anchor, unroll_and_vectorize
+from compiler.schedule.blocks import (
+    PARTITION,
+    epilogue,
+    extent,
+    find_anchor,
+    reindex,
+    unroll_and_vectorize,
+)
 from compiler.schedule.tasks import choose_chunk
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
@@ -74,6 +81,8 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     output = epilogue(sch, anchor)
     if output is None or len(sch.get_loops(output)) != rank:
         return False
+    if packed:
+        _flatten(sch, anchor, output)
     *batch, row, column = sch.get_loops(output)
     if decisions is None:
         columns = extent(sch, column)
@@ -106,6 +115,23 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     _accumulate(sch, anchor, tile, lanes, packed=packed)
     unroll_and_vectorize(sch, sch.get_loops(output)[-3:])
     return True
+
+
+def _flatten(sch: Schedule, anchor: Any, output: Any) -> None:
+    """Make one axis of the rows of all batches, of the accumulators too: they share the weights."""
+    *batch, row = [extent(sch, loop) for loop in sch.get_loops(output)[:-1]]
+    if row is None or None in batch or math.prod(count or 1 for count in batch) == 1:
+        return
+    sizes = [*(count or 1 for count in batch), row]
+    rank = len(sizes)
+
+    def flat(*index: Any) -> tuple[Any, ...]:
+        total = index[0]
+        for size, each in zip(sizes[1:], index[1:rank], strict=True):
+            total = total * size + each
+        return (total, *index[rank:])
+
+    reindex(sch, anchor, output, flat)
 
 
 def _task(sch: Schedule, batch: list[Any], outer_row: Any) -> Any:

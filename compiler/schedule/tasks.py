@@ -1,4 +1,7 @@
-"""How much of a kernel one parallel task gets: enough to reuse what it loads, little enough to spread well."""
+"""How much of a kernel one parallel task gets.
+
+Enough to reuse what it loads, little enough to spread well.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from compiler.target import Target
 
 _EVEN = 1.06
 """How much longer than the mean the busiest thread may take before smaller tasks are worth their loads."""
-_MOST_CHUNKS = 64
+_FEW = 4
+"""Steps that reuse what they share so little that all steps in one task, too long for the cache, are better."""
 
 
 def choose_chunk(steps: int | None, step_bytes: float, others: int | None, target: Target) -> int:
-    """Return how many of `steps` (rows, or tiles of rows) one task takes.
+    """Return how many of `steps` (rows, or tiles of rows) one task takes, a divisor of them.
 
     A kernel has `steps` times `others` equal pieces of work; tasks that follow one another on a thread
     share the input of a chunk, `step_bytes` a step. The largest chunk is taken that stays in half of the
@@ -20,17 +24,14 @@ def choose_chunk(steps: int | None, step_bytes: float, others: int | None, targe
     if steps is None or others is None:
         return 1
     budget = max(target.caches.l2 // target.caches.l2_cores, target.caches.l1d) / 2
-    best, best_spread = 1, _spread(steps, 1, others, target.cores)
-    for count in range(1, min(steps, _MOST_CHUNKS) + 1):
-        chunk = -(-steps // count)
-        if chunk * step_bytes > budget and chunk > 1:
-            continue
-        spread = _spread(steps, chunk, others, target.cores)
-        if spread <= _EVEN:
-            return chunk
-        if spread < best_spread:
-            best, best_spread = chunk, spread
-    return best
+    # A divisor: of a shorter last chunk, TVM could not tell which of its tiles are whole.
+    chunks = [chunk for chunk in range(steps, 0, -1) if steps % chunk == 0]
+    spreads = {chunk: _spread(steps, chunk, others, target.cores) for chunk in chunks}
+    even = [chunk for chunk in chunks if spreads[chunk] <= _EVEN]
+    if not even:
+        return min(chunks, key=lambda chunk: spreads[chunk])
+    cached = [chunk for chunk in even if chunk * step_bytes <= budget and chunk >= min(_FEW, steps)]
+    return cached[0] if cached else even[0]
 
 
 def _spread(steps: int, chunk: int, others: int, cores: int) -> float:

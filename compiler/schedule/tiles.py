@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from compiler.target import Target
 
-BUSY = 9
+BUSY = 10
 """Independent accumulators that keep two FMA pipes of latency 4 busy (Zen 3, Zen 4, Golden Cove: 4 cycles, 2
-pipes; uops.info), and one more for what is not issued at once. Fewer leave the pipes waiting."""
+pipes; uops.info), and two more for what is not issued at once. Fewer leave the pipes waiting."""
 _LOAD = 1.25
 """What a load takes in FMAs: cores have as many load ports as FMA pipes, but never keep all of both busy."""
 _HIDDEN = 0.04
@@ -34,7 +34,10 @@ class Tile:
 
 
 def legal_tiles(target: Target, max_rows: int, max_vectors: int) -> list[Tile]:
-    """Return the tiles that fit the vector registers of `target`: accumulators, weights, a broadcast, one spare."""
+    """Return the tiles that fit the vector registers of `target`.
+
+    These hold the accumulators, the weights and a broadcast; one is spare.
+    """
     registers = target.vector.registers
     return [
         Tile(rows, vectors)

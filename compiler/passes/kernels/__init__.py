@@ -7,5 +7,8 @@ it, so that a rule finds its block whatever was fused around it.
 RULE = "kiln.rule"
 """The block attribute that names a schedule rule."""
 
+GROUPS = "kiln.groups"
+"""The block attribute that counts the groups of a convolution."""
+
 OUT_ELEMWISE_FUSABLE = 4
 """TVM's operator pattern of a kernel that takes elementwise operators into its epilogue."""

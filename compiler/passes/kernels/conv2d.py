@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from compiler.passes.kernels import RULE
+from compiler.passes.kernels import GROUPS, RULE
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
         return te.sum(value * weight[position], axis=[rc, rh, rw, *inner])
 
     return te.compute(
-        (data.shape[0], blocks, height, width, lanes), product, name="conv2d", attrs={RULE: "conv2d"}
-    )
+        (data.shape[0], blocks, height, width, lanes), product, name="conv2d",
+        attrs={RULE: "conv2d", GROUPS: shape.groups},
+    )  # fmt: skip
 
 
 def depthwise_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
