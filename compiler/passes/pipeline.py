@@ -15,12 +15,14 @@ from compiler.passes.block_layout import block_layout
 from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_scale import fold_scale
 from compiler.passes.fuse_attention import fuse_attention
+from compiler.passes.lift_conv1d import lift_conv1d
 from compiler.passes.lower_attention import lower_attention
 from compiler.passes.lower_group_norm import lower_group_norm
 from compiler.passes.multiply_reciprocal import multiply_reciprocal
 from compiler.passes.pack_dense import pack_dense
 from compiler.passes.recognize_all import RECOGNIZERS
 from compiler.passes.simplify import simplify
+from compiler.passes.split_conv_transpose import split_conv_transpose
 from compiler.target import Target
 
 Pass = Callable[[tvm.IRModule], tvm.IRModule]
@@ -57,6 +59,8 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
     lanes = max(4, target.lanes("float32"))
     return [
         *common_passes(("fuse_attention", fuse_attention(lanes))),
+        ("lift_conv1d", lift_conv1d),
+        ("split_conv_transpose", split_conv_transpose),
         ("block_layout", block_layout(lanes)),
         ("pack_dense", pack_dense(lanes)),
         *fuse_passes(),

@@ -87,6 +87,8 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     if decisions is None:
         columns = extent(sch, column)
         vectors = None if columns is None else max(1, -(-columns // lanes) if packed else columns // lanes)
+        if not packed and columns is not None and columns % lanes:
+            vectors = 1  # the last vector is shorter: it must be a tile of its own
         counts = [extent(sch, loop) for loop in batch]
         decisions = default(
             extent(sch, row),
