@@ -5,6 +5,7 @@ from tvm import relax
 
 from compiler.passes.block_layout import block_layout
 from compiler.passes.kernels.layout import pack_array
+from compiler.passes.kernels.winograd import winograd_weights
 from tests.passes.graphs import assert_same_numbers, const, graph, operators, random
 
 R = relax.op
@@ -132,3 +133,48 @@ def test_symbolic_batch_and_size():
 def test_weights_that_are_inputs_stay_as_they_are():
     mod = graph(lambda emit, x, w: _conv(x, w), x=(1, 4, 5, 5), w=(4, 4, 3, 3))
     tvm.ir.assert_structural_equal(block_layout(4)(mod), mod)
+
+
+@pytest.mark.parametrize(("inputs", "m"), [((1, 16, 12, 12), 4), ((2, 64, 6, 6), 2)])
+def test_3x3_convolutions_of_stride_1_that_pay_off_become_winograds(inputs, m):
+    channels = inputs[1]
+    weight, bias = const(channels, channels, 3, 3), const(1, channels, 1, 1)
+    before = graph(lambda emit, x: R.nn.relu(emit(R.add(emit(_conv(x, weight)), bias))), x=inputs)
+    after = block_layout(4)(before)
+    assert operators(after) == ["pack", "winograd_conv2d", "add", "nn.relu", "unpack"]
+    calls = [binding.value for block in after["main"].body.blocks for binding in block.bindings]
+    packed = calls[1].args[1].fields[1].value.numpy()
+    np.testing.assert_array_equal(packed, winograd_weights(weight.value.numpy(), 4, m))
+    assert_same_numbers(before, after, random(*inputs))
+
+
+@pytest.mark.parametrize(
+    ("weight", "options"),
+    [
+        ((32, 32, 3, 3), {"strides": (2, 2)}),
+        ((32, 32, 3, 3), {"dilation": (2, 2), "padding": (2, 2)}),
+        ((32, 16, 3, 3), {"groups": 2}),
+        ((32, 32, 5, 5), {"padding": (2, 2)}),
+        ((32, 32, 3, 1), {"padding": (1, 0)}),
+    ],
+)
+def test_other_convolutions_stay_direct(weight, options):
+    kernel = const(*weight)
+    before = graph(lambda emit, x: _conv(x, kernel, **options), x=(1, 32, 12, 12))
+    after = block_layout(4)(before)
+    assert operators(after) == ["pack", "conv2d", "unpack"]
+    assert_same_numbers(before, after, random(1, 32, 12, 12))
+
+
+def test_symbolic_images_stay_direct():
+    n, weight = tvm.tirx.Var("n", "int64"), const(32, 32, 3, 3)
+    before = graph(lambda emit, x: _conv(x, weight), x=(n, 32, 12, 12))
+    after = block_layout(4)(before)
+    assert operators(after) == ["pack", "conv2d", "unpack"]
+    assert_same_numbers(before, after, random(2, 32, 12, 12))
+
+
+def test_depthwise_convolutions_have_a_kernel_of_their_own():
+    weight = const(8, 1, 3, 3)
+    before = graph(lambda emit, x: _conv(x, weight, groups=8), x=(1, 8, 6, 6))
+    assert operators(block_layout(4)(before)) == ["pack", "depthwise_conv2d", "unpack"]
