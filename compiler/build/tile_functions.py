@@ -166,8 +166,9 @@ def _functions(name: str, tile: Any) -> Any:
         scope = tirx.AttrStmt(tirx.const(0, "int32"), "compute_scope", tvm.ir.StringImm(name), tile)
         # What follows would get the debug location of the tile, which LLVM rejects, but for a statement here.
         return tirx.stmt_seq(scope, tirx.Evaluate(tirx.const(1, "int32")))
-    full, short = (_decided(tile, conditions[0], holds) for holds in (True, False))
-    return tirx.IfThenElse(conditions[0], _functions(f"{name}_full", full), _functions(f"{name}_short", short))
+    full = _functions(f"{name}_full", _decided(tile, conditions[0], True))
+    short = _functions(f"{name}_short", _decided(tile, conditions[0], False))
+    return tirx.IfThenElse(conditions[0], full, short)
 
 
 def _conditions(tile: Any, known: list[Any]) -> list[Any]:
@@ -175,9 +176,10 @@ def _conditions(tile: Any, known: list[Any]) -> list[Any]:
     found: list[Any] = []
 
     def look(stmt: Any) -> Any:
-        if isinstance(stmt, tirx.IfThenElse) and _are_known(stmt.condition, known):
-            if not any(tvm_ffi.structural_equal(stmt.condition, each) for each in found):
-                found.append(stmt.condition)
+        if not isinstance(stmt, tirx.IfThenElse) or not _are_known(stmt.condition, known):
+            return stmt
+        if not any(tvm_ffi.structural_equal(stmt.condition, each) for each in found):
+            found.append(stmt.condition)
         return stmt
 
     map_statements(tile, look)

@@ -10,7 +10,8 @@ from compiler.target import Target
 _EVEN = 1.06
 """How much longer than the mean the busiest thread may take before smaller tasks are worth their loads."""
 _FEW = 4
-"""Steps that reuse what they share so little that all steps in one task, too long for the cache, are better."""
+"""Fewer steps than this reuse little of what they share: all in one task are better, if too long for the
+cache."""
 
 
 def choose_chunk(steps: int | None, step_bytes: float, others: int | None, target: Target) -> int:
