@@ -30,7 +30,8 @@ _STACK = "disable_lower_builtin"
 """The annotation of an allocation that TVM leaves to LLVM."""
 
 _MOST_TESTS = 3
-"""Each test that is decided outside of a tile doubles its functions: a tile with more of them keeps them."""
+"""Each test that is decided outside of a tile doubles its functions. Of a tile with more of them there are
+two: one where all hold, and one that makes them."""
 
 _PLACE = "pragma_kiln_tile"
 # A pragma: TVM's storage planning leaves the allocations in a pragma's scope where they are.
@@ -138,8 +139,6 @@ def _lifted(tile: Any) -> tuple[list[Any], Any]:
             known.append(stmt.var)
             outer.append(stmt)
     tests = _conditions(tile, known)
-    if len(tests) > _MOST_TESTS:
-        return [], tile
     needed = [var for test in tests for var in tirx.analysis.undefined_vars(test, [])]
     lifted: list[Any] = []
     for stmt in reversed(outer):
@@ -163,12 +162,23 @@ def _functions(name: str, tile: Any) -> Any:
     """
     conditions = _conditions(tile, list(tirx.analysis.undefined_vars(tile, [])))
     if not conditions:
-        scope = tirx.AttrStmt(tirx.const(0, "int32"), "compute_scope", tvm.ir.StringImm(name), tile)
-        # What follows would get the debug location of the tile, which LLVM rejects, but for a statement here.
-        return tirx.stmt_seq(scope, tirx.Evaluate(tirx.const(1, "int32")))
+        return _function(name, tile)
+    if len(conditions) > _MOST_TESTS:
+        full = tile
+        for condition in conditions:
+            full = _decided(full, condition, True)
+        return tirx.IfThenElse(
+            tirx.all(*conditions), _function(f"{name}_full", full), _function(f"{name}_short", tile)
+        )
     full = _functions(f"{name}_full", _decided(tile, conditions[0], True))
     short = _functions(f"{name}_short", _decided(tile, conditions[0], False))
     return tirx.IfThenElse(conditions[0], full, short)
+
+
+def _function(name: str, tile: Any) -> Any:
+    scope = tirx.AttrStmt(tirx.const(0, "int32"), "compute_scope", tvm.ir.StringImm(name), tile)
+    # What follows would get the debug location of the tile, which LLVM rejects, but for a statement here.
+    return tirx.stmt_seq(scope, tirx.Evaluate(tirx.const(1, "int32")))
 
 
 def _conditions(tile: Any, known: list[Any]) -> list[Any]:

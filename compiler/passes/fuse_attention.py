@@ -27,22 +27,23 @@ class _FuseAttention(Rewriter):
         if not is_call(expr, "relax.nn.attention", "relax.nn.attention_bias"):
             return expr
         operands, attrs = list(expr.args), expr.attrs
-        shapes = [static_shape(operand) for operand in operands]
-        if attrs.window_size is not None or not self._fits(operands, shapes):
+        shapes = [shape for operand in operands if (shape := static_shape(operand)) is not None]
+        known = len(shapes) == len(operands) and attrs.window_size is None
+        if not known or not self._fits(operands, shapes):
             return expr
         queries, depth = shapes[0][1], shapes[0][3]
         scale = 1 / math.sqrt(depth) if attrs.scale is None else float(attrs.scale)
         causal = None
         if attrs.causal_mask is not None:
             causal = 0 if str(attrs.causal_mask) == "TopLeft" else shapes[1][1] - queries
-        shape = AttentionShape(scale, causal, self.lanes)
+        geometry = AttentionShape(scale, causal, self.lanes)
         return self.builder.call_te(
-            lambda q, k, v, *bias: attention(q, k, v, bias[0] if bias else None, shape), *operands,
+            lambda q, k, v, *bias: attention(q, k, v, bias[0] if bias else None, geometry), *operands,
             primfunc_name_hint="attention", primfunc_attrs={"op_pattern": OUT_ELEMWISE_FUSABLE},
         )  # fmt: skip
 
-    def _fits(self, operands: list[Any], shapes: list[Any]) -> bool:
-        if None in shapes or any(str(operand.ty.dtype) != "float32" for operand in operands):
+    def _fits(self, operands: list[Any], shapes: list[tuple[int, ...]]) -> bool:
+        if any(str(operand.ty.dtype) != "float32" for operand in operands):
             return False
         query, key, value, *bias = shapes
         batch, queries, heads, depth = query

@@ -1,6 +1,6 @@
 """Convolutions of signals become convolutions of images one row high, for which there are kernels.
 
-    nn.conv1d(x, w)  ->  squeeze(nn.conv2d(expand_dims(x, 2), expand_dims(w, 2)), 2)
+nn.conv1d(x, w)  ->  squeeze(nn.conv2d(expand_dims(x, 2), expand_dims(w, 2)), 2)
 """
 
 from __future__ import annotations

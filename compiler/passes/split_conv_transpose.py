@@ -1,8 +1,8 @@
 """A transposed convolution becomes a convolution that makes all outputs between two inputs at once.
 
-With stride s, output s a + b (counted from the padding's edge) sums x[a - u] w[s u + b] over u: for each phase b
-a convolution with a flipped part of the kernel. All s x s phases are output channels of one convolution, whose
-outputs are interleaved and cropped:
+With stride s, output s a + b (counted from the padding's edge) sums x[a - u] w[s u + b] over u: for each
+phase b a convolution with a flipped part of the kernel. All s x s phases are output channels of one
+convolution, whose outputs are interleaved and cropped:
 
     nn.conv2d_transpose(x, w)  ->  strided_slice(interleave(nn.conv2d(x, parts of w)))
 

@@ -8,7 +8,16 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from compiler.schedule import attention, conv2d, depthwise_conv2d, fallback, matmul, rows, vector_math, winograd
+from compiler.schedule import (
+    attention,
+    conv2d,
+    depthwise_conv2d,
+    fallback,
+    matmul,
+    rows,
+    vector_math,
+    winograd,
+)
 from compiler.schedule.blocks import ISOLATE
 from compiler.schedule.record import KernelRecord, record
 from compiler.target import Target

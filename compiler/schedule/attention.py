@@ -25,7 +25,7 @@ NAME = "attention"
 
 @dataclass(frozen=True)
 class Decisions:
-    """`queries` share each key; a task takes `chunk` such tiles; vectors of keys and of depth a register tile."""
+    """`queries` share each key; a task takes `chunk` such tiles; vectors of keys, of depth in a tile."""
 
     queries: int
     key_vectors: int
@@ -117,6 +117,6 @@ def _scores(sch: Schedule, scores: Any, tile: Any, decisions: Decisions) -> None
 
 
 def _keys(sch: Schedule) -> None:
-    batch, head, panel, depth, lane = sch.get_loops(sch.get_sblock("attention_keys"))
+    batch, head, panel, _, lane = sch.get_loops(sch.get_sblock("attention_keys"))
     sch.unroll(lane)
     sch.parallel(sch.fuse(batch, head, panel))

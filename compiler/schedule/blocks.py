@@ -77,7 +77,6 @@ def epilogue(sch: Schedule, anchor: Any) -> Any | None:
 
 def reindex(sch: Schedule, anchor: Any, output: Any, index: Callable[..., tuple[Any, ...]]) -> None:
     """Give `anchor`, its accumulators and `output` the axes that `index` makes of theirs."""
-
     dtype = str(sch.get(anchor).iter_vars[0].var.ty.dtype)
 
     def axes(count: int) -> Any:

@@ -32,6 +32,8 @@ from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
 
 NAME = "conv2d"
+_NEON_SPARE = 4
+"""Vector registers that LLVM needs beside those of a tile; with fewer it spills (on Cortex-A53 and A72)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,12 @@ class Decisions:
 
 def legal(target: Target) -> list[Tile]:
     """Return every tile that `target` has registers for."""
-    return legal_tiles(target, max_rows=28, max_vectors=4)
+    tiles = legal_tiles(target, max_rows=28, max_vectors=4)
+    if target.arch not in ("aarch64", "arm"):
+        return tiles
+    # LLVM loads four input channels of a column at once for NEON, so each row has a register of its own.
+    spare = target.vector.registers - _NEON_SPARE
+    return [tile for tile in tiles if tile.accumulators + tile.rows + tile.vectors <= spare]
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,11 @@ def _accumulate(sch: Schedule, anchor: Any, tile: Any, rows_below: int) -> None:
     loops = sch.get_loops(anchor)
     image, block, *row, column, lane = loops[2 + rows_below : 6 + 2 * rows_below]
     reduction = loops[6 + 2 * rows_below :]
+    if len(reduction) == 3:
+        # A first layer: with the kernel's columns innermost, LLVM would unroll them and keep each input that
+        # two columns of the output share, in registers that there are not.
+        channel, kernel_row, kernel_column = reduction
+        reduction = [kernel_column, channel, kernel_row]
     sch.reorder(image, *row, *reduction, column, block, lane)
     unroll_and_vectorize(sch, [column, block, lane])
     zero = sch.decompose_reduction(anchor, reduction[0])

@@ -4,8 +4,8 @@ parallel over image, block of channels
   gate = epilogue(sum over input channels)       (one vector)
   every pixel:  output = gate * input
 
-Scheduled like other convolutions, with the multiplication in the epilogue, the gate would be computed again for
-every tile of the image.
+Scheduled like other convolutions, with the multiplication in the epilogue, the gate would be computed again
+for every tile of the image.
 """
 
 from __future__ import annotations

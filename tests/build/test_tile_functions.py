@@ -37,29 +37,16 @@ KERNELS = {
 }
 TARGETS = ("x86-64-v3", "x86-64-v4", "znver4", "rpi3", "rpi4")
 
-_UNROLLED = "LLVM unrolls the kernel's columns and keeps every input that two of them share"
-_LANES = "LLVM loads the four lanes of an input at once: a tile needs a register a row more than it was given"
+_IN_ORDER = "LLVM's model of the in-order core loads far ahead"
 SPILLS = {
-    ("x86-64-v3", "first layer, 7x7"): f"84 multiply-adds, 53 spills (6 by 2): {_UNROLLED}",
-    ("x86-64-v3", "first layer, 3x3"): f"108 multiply-adds, 26 spills (6 by 2): {_UNROLLED}",
-    ("x86-64-v4", "first layer, 3x3"): f"84 multiply-adds, 28 spills (14 by 2): {_UNROLLED}",
-    ("znver4", "first layer, 3x3"): f"84 multiply-adds, 30 spills (14 by 2): {_UNROLLED}",
-    ("rpi4", "first layer, 3x3"): f"144 multiply-adds, 37 spills (4 by 4): {_UNROLLED}",
-    ("rpi3", "3x3, 14x14"): f"112 multiply-adds, 65 spills (14 by 2): {_LANES}",
-    ("rpi4", "3x3, 14x14"): f"112 multiply-adds, 47 spills (14 by 2): {_LANES}",
-    ("rpi3", "1x1, 13x13, an odd number of blocks"): f"104 multiply-adds, 46 spills (13 by 2): {_LANES}",
-    ("rpi4", "1x1, 13x13, an odd number of blocks"): f"104 multiply-adds, 37 spills (13 by 2): {_LANES}",
-    ("rpi3", "dense, 197 rows"): "75 multiply-adds, 4 spills (5 by 5): LLVM unrolls the reduction by 3",
+    ("rpi3", "3x3, 14x14"): f"112 multiply-adds, 25 spills: {_IN_ORDER}",
+    ("rpi3", "dense, 197 rows"): f"75 multiply-adds, 4 spills (5 by 5): {_IN_ORDER}",
 }
 """What is known to spill, by target and kernel, with the tile's rows and vectors: to be mended."""
 
-TESTS = {"dense, 197 rows": "one of a task's tiles may be the shorter last one: each of its rows is tested"}
-"""What is known to test something in a reduction."""
-
-
-def _kernels(faults):
-    """Return the names of the kernels; those in `faults` are expected to fail."""
-    return [_case(name, faults.get(name), name) for name in KERNELS]
+ROWS_TESTED = ("dense, 197 rows", "1x1, 13x13, an odd number of blocks")
+"""Kernels a task of which has several tiles, one of them maybe the shorter last one: that tile alone, a
+function of its own, tests each of its rows."""
 
 
 def _case(name, reason, *values):
@@ -116,7 +103,7 @@ def test_each_tile_is_a_function_with_its_own_accumulators(target, name):
 
 
 @pytest.mark.parametrize("target", ["x86-64-v3", "rpi4"])
-@pytest.mark.parametrize("name", _kernels(TESTS))
+@pytest.mark.parametrize("name", KERNELS)
 def test_nothing_is_tested_in_a_reduction(target, name):
     target = load(target)
     scopes = _scopes(lowered(scheduled(KERNELS[name], target), target, "OutlineTiles"))
@@ -124,7 +111,10 @@ def test_nothing_is_tested_in_a_reduction(target, name):
     tests = {
         scope: sum(len(_walk(loop.body, tirx.IfThenElse)) for loop in found) for scope, found in loops.items()
     }
-    assert not any(tests.values()), tests
+    tested = {scope for scope, count in tests.items() if count}
+    if name in ROWS_TESTED:
+        tested = {scope for scope in tested if not scope.endswith("_short")}
+    assert not tested, tests
 
 
 def test_tiles_of_one_width_are_one_function():

@@ -51,9 +51,7 @@ def test_what_has_no_reciprocal_stays():
 
 def test_integers_and_inputs_stay():
     three = relax.const(np.int32(3))
-    whole = graph(
-        lambda emit, x: relax.op.divide(emit(relax.op.astype(x, "int32")), three), x=(4,)
-    )
+    whole = graph(lambda emit, x: relax.op.divide(emit(relax.op.astype(x, "int32")), three), x=(4,))
     assert "divide" in operators(multiply_reciprocal(whole))
     both = graph(lambda emit, x, y: relax.op.divide(x, y), x=(4,), y=(4,))
     assert operators(multiply_reciprocal(both)) == ["divide"]

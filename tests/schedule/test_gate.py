@@ -11,7 +11,8 @@ POINT = kernel.Conv2dShape((1, 1), (0, 0, 0, 0), (1, 1), 1)
 
 @pytest.mark.parametrize("target", runnable())
 @pytest.mark.parametrize(
-    ("batch", "squeezed", "channels", "height", "width"), [(1, 8, 48, 7, 7), (2, 20, 40, 5, 9), (1, 3, 17, 1, 6)]
+    ("batch", "squeezed", "channels", "height", "width"),
+    [(1, 8, 48, 7, 7), (2, 20, 40, 5, 9), (1, 3, 17, 1, 6)],
 )
 def test_a_gate_multiplies_its_image(target, batch, squeezed, channels, height, width):
     device = cpu(target)

@@ -2,10 +2,10 @@
 
     scores = q k^T * scale + bias;  p = exp(scores - max);  output = p v / sum(p)
 
-(A. Vaswani and others, Attention Is All You Need, arXiv 1706.03762.) Queries are (B, S, H, D), keys and values
-(B, T, H, D). Keys are packed into panels of c positions, (B, H, ceil(T / c), D, c), so that scores are computed
-a vector at a time; positions past T score minus infinity. A query for which all scores are minus infinity gets
-zeros, as PyTorch gives.
+(A. Vaswani and others, Attention Is All You Need, arXiv 1706.03762.) Queries are (B, S, H, D), keys and
+values (B, T, H, D). Keys are packed into panels of c positions, (B, H, ceil(T / c), D, c), so that scores are
+computed a vector at a time; positions past T score minus infinity. A query for which all scores are minus
+infinity gets zeros, as PyTorch gives.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def attention(query: Any, key: Any, value: Any, bias: Any | None, shape: Attenti
         score = scores[b, h, s, p, v] * tirx.const(shape.scale, "float32")
         if bias is not None:
             place = [
-                0 if int(size) == 1 else i for size, i in zip(bias.shape, (b, h, s, tirx.min(t, length - 1)), strict=True)
+                0 if int(size) == 1 else i
+                for size, i in zip(bias.shape, (b, h, s, tirx.min(t, length - 1)), strict=True)
             ]
             score = score + bias[tuple(place)]
         seen = []
@@ -76,7 +77,9 @@ def attention(query: Any, key: Any, value: Any, bias: Any | None, shape: Attenti
         name="attention_highest_lanes",
     )
     highest = te.compute(
-        (batch, heads, queries), lambda b, h, s: te.max(highest_lanes[b, h, s, rv], axis=[rv]), name="attention_highest"
+        (batch, heads, queries),
+        lambda b, h, s: te.max(highest_lanes[b, h, s, rv], axis=[rv]),
+        name="attention_highest",
     )
     weights = te.compute(
         extents,
@@ -92,7 +95,9 @@ def attention(query: Any, key: Any, value: Any, bias: Any | None, shape: Attenti
         name="attention_total_lanes",
     )
     total = te.compute(
-        (batch, heads, queries), lambda b, h, s: te.sum(total_lanes[b, h, s, rv], axis=[rv]), name="attention_total"
+        (batch, heads, queries),
+        lambda b, h, s: te.sum(total_lanes[b, h, s, rv], axis=[rv]),
+        name="attention_total",
     )
     rt = te.reduce_axis((0, length), "rt")
     product = te.compute(
