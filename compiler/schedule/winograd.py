@@ -28,6 +28,8 @@ from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
 
 NAME = "winograd"
+_OWN_BLOCKS = 6
+"""The blocks of `compiler.passes.kernels.winograd` before the output; what follows is the epilogue."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     anchor = find_anchor(sch, "winograd")
     if anchor is None:
         return False
-    after = all_blocks(sch)[6:]
+    after = all_blocks(sch)[_OWN_BLOCKS:]
     if not all(is_spatial(sch, block) for block in after):
         return False
     for block in after[:-1]:
@@ -58,26 +60,27 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
         decisions = default(loops[2], loops[1], target)
     _output(sch, after[-1], side - 2)
     _products(sch, anchor, decisions.tile)
-    _input(sch, side)
+    _input(sch)
     return True
 
 
-def _input(sch: Schedule, side: int) -> None:
+def _input(sch: Schedule) -> None:
+    """Load and transform one tile of one block of channels at a time."""
     tile, half, moved = (
         sch.get_sblock(name) for name in ("winograd_tile", "winograd_input_rows", "winograd_input")
     )
     position, block, t, lane = sch.get_loops(moved)
     sch.reorder(block, t, position, lane)
-    for inner, extents in ((half, "local"), (tile, "local")):
-        sch.set_scope(inner, 0, extents)
+    for inner in (half, tile):
+        sch.set_scope(inner, 0, "local")
         sch.compute_at(inner, t, preserve_unit_loops=True)
-        loops = sch.get_loops(inner)
-        unroll_and_vectorize(sch, loops[-3:])
+        unroll_and_vectorize(sch, sch.get_loops(inner)[-3:])
     unroll_and_vectorize(sch, [position, lane])
     sch.parallel(sch.fuse(block, t))
 
 
 def _products(sch: Schedule, anchor: Any, tile: Tile) -> None:
+    """One matrix product a position: tiles of the image by output channels."""
     copy = sch.cache_write(anchor, 0, "local")
     position, block, t, lane = sch.get_loops(copy)
     outer_block, inner_block = sch.split(block, [None, tile.vectors])
@@ -95,6 +98,7 @@ def _products(sch: Schedule, anchor: Any, tile: Tile) -> None:
 
 
 def _output(sch: Schedule, output: Any, m: int) -> None:
+    """Transform back; an image that m does not divide gets code of its own at its edges."""
     image, block, row, column, lane = sch.get_loops(output)
     down, i = sch.split(row, [None, m])
     across, j = sch.split(column, [None, m])
