@@ -113,9 +113,9 @@ def _outline_tiles(function: Any) -> Any:
 def on_stack(allocation: Any) -> Any:
     """Return `allocation` as one on the stack, where LLVM turns it into registers.
 
-    TVM's default is a pool.
+    TVM's default is a pool, which is right for a size that is known only when the kernel runs.
     """
-    if not _is_local(allocation):
+    if not _is_local(allocation) or not all(isinstance(n, tirx.IntImm) for n in allocation.buffer.shape):
         return allocation
     return tirx.AllocBuffer(allocation.buffer, {_STACK: tirx.const(True, "bool")})
 
@@ -239,7 +239,6 @@ def lowering_passes() -> list[Any]:
         s_tir.RenormalizeSplitPattern(),
         tir.StmtSimplify(),
         skip_padding,
-        s_tir.HoistIfThenElse(),
         tir.RemoveNoOp(),
         s_tir.RewriteUnsafeSelect(),
         tir.CommonSubexprElim(),

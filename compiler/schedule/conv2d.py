@@ -78,6 +78,9 @@ def default(extents: Extents, target: Target) -> Decisions:
     # Blocks of one tile share what is broadcast, so they must read the same channels.
     shared = blocks if blocks is None else blocks // extents.groups
     tiles = [tile for tile in legal(target) if extents.groups == 1 or (shared or 1) % tile.vectors == 0]
+    if images is None and columns is not None:
+        # Beside a symbolic extent TVM's loop partitioning mixes indices of 32 and 64 bits: no shorter tile.
+        tiles = [tile for tile in tiles if columns % tile.rows == 0]
     tile = choose_tile(tiles, columns, shared)
     others = None if blocks is None or images is None else images * -(-blocks // tile.vectors)
     if rows != 1 or columns is None:

@@ -47,6 +47,9 @@ def default(rows: int | None, columns: int | None, others: int | None, target: T
     """
     widest = legal_columns(target)[-1]
     width = widest if columns is None else -(-columns // -(-columns // widest))
+    if others is None and columns is not None:
+        # Beside a symbolic extent TVM's loop partitioning mixes indices of 32 and 64 bits: no shorter tile.
+        width = max(count for count in range(1, widest + 1) if columns % count == 0)
     return Decisions(width, choose_chunk(rows, 0.0, others, target))
 
 
