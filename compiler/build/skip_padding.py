@@ -1,4 +1,4 @@
-"""Padding skipped instead of added: sums over a zero that stands for what lies outside of an image.
+"""Padding skipped instead of added: sums and maxima over what stands for the outside of an image.
 
     acc = acc + if_then_else(inside, x, 0) * w        if inside:
     ...                                         ->        acc = acc + x * w
@@ -10,6 +10,7 @@ columns constant by then; what is left is that of the row, which one branch deci
 
 from __future__ import annotations
 
+import math
 from itertools import groupby
 from typing import Any
 
@@ -21,28 +22,31 @@ from compiler.build.statements import function_pass, map_statements
 
 
 def _guarded(stmt: Any) -> tuple[Any, Any] | None:
-    """Return the condition of an update and the update without it, or None for anything else."""
-    if not isinstance(stmt, tirx.BufferStore) or not isinstance(stmt.value, tirx.Add):
+    """Return the condition of an update and the update without it, or None for anything else.
+
+    Updates are acc + x * w, acc + x, and max(acc, x), where x is 0, or -infinity, unless the condition holds.
+    """
+    if not isinstance(stmt, tirx.BufferStore) or not isinstance(stmt.value, (tirx.Add, tirx.Max)):
         return None
-    product = stmt.value.b
-    if not isinstance(product, tirx.Mul):
-        return None
-    factor = product.a
+    kind, before, added = type(stmt.value), stmt.value.a, stmt.value.b
+    factor = added.a if isinstance(added, tirx.Mul) else added
     choice = factor.value if isinstance(factor, tirx.Broadcast) else factor
     if not isinstance(choice, tvm.ir.Call) or getattr(choice.op, "name", "") != "prim.if_then_else":
         return None
     condition, value, otherwise = choice.args
-    if not _is_zero(otherwise):
+    if not _is(otherwise, -math.inf if kind is tirx.Max else 0.0):
         return None
     if isinstance(factor, tirx.Broadcast):
         value = tirx.Broadcast(value, factor.lanes)
-    return condition, tirx.BufferStore(stmt.buffer, stmt.value.a + value * product.b, stmt.indices)
+    if isinstance(added, tirx.Mul):
+        value = value * added.b
+    return condition, tirx.BufferStore(stmt.buffer, kind(before, value), stmt.indices)
 
 
-def _is_zero(value: Any) -> bool:
+def _is(value: Any, number: float) -> bool:
     if isinstance(value, tirx.Broadcast):
         value = value.value
-    return isinstance(value, tirx.FloatImm) and value.value == 0
+    return isinstance(value, tirx.FloatImm) and value.value == number
 
 
 def _branch(stmt: Any) -> Any:

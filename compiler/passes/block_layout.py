@@ -20,7 +20,7 @@ import tvm
 from tvm import relax
 
 from compiler.passes.constants import array_of, constant
-from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, winograd
+from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, pool, winograd
 from compiler.passes.kernels import conv2d as kernel
 from compiler.passes.kernels.layout import pack, pack_array, unpack
 from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
@@ -151,11 +151,14 @@ class _BlockLayout(Rewriter):
         return choose_winograd(images, weight.shape[1], outputs, height, width, self.lanes)
 
     def _kernel(self, compute: Any, data: Any, weight: Any, shape: kernel.Conv2dShape, outputs: int) -> Any:
-        call = self.builder.call_te(
-            lambda x, w: compute(x, w, shape), data, weight,
-            primfunc_name_hint=compute.__name__, primfunc_attrs={"op_pattern": OUT_ELEMWISE_FUSABLE},
-        )  # fmt: skip
+        call = self._call(lambda x, w: compute(x, w, shape), data, weight, name=compute.__name__)
         return self._mark(call, outputs)
+
+    def _call(self, compute: Any, *arguments: Any, name: str) -> Any:
+        return self.builder.call_te(
+            compute, *arguments,
+            primfunc_name_hint=name, primfunc_attrs={"op_pattern": OUT_ELEMWISE_FUSABLE},
+        )  # fmt: skip
 
     def _unary(self, call: Any) -> Any | None:
         data = call.args[0]
@@ -202,9 +205,24 @@ class _BlockLayout(Rewriter):
         data = call.args[0]
         if not self._is_blocked(data):
             return None
-        layout = f"NCHW{self.lanes}c"
-        changed = {"layout": layout, "out_layout": layout}
-        return self._mark(_with_attrs(call, [data, *call.args[1:]], changed), self._channels[data])
+        shape, output = static_shape(data), static_extents(self.old_type)
+        if call.op.name == "relax.nn.adaptive_avg_pool2d" or shape is None or output is None:
+            layout = f"NCHW{self.lanes}c"
+            changed = {"layout": layout, "out_layout": layout}
+            return self._mark(_with_attrs(call, [data, *call.args[1:]], changed), self._channels[data])
+        attrs = call.attrs
+        sizes = _pair(attrs.pool_size), _pair(attrs.strides), _quad(attrs.padding), _pair(attrs.dilation)
+        window, (rows, columns) = pool.Window(*sizes), output[2:]
+        if call.op.name == "relax.nn.max_pool2d":
+            made = self._call(lambda x: pool.max_pool2d(x, window, rows, columns), data, name="max_pool2d")
+        else:
+            count = bool(attrs.count_include_pad)
+            made = self._call(
+                lambda x: pool.avg_pool2d(x, window, rows, columns, count_padding=count),
+                data,
+                name="avg_pool2d",
+            )
+        return self._mark(made, self._channels[data])
 
     def _resize(self, call: Any) -> Any | None:
         data = call.args[0]

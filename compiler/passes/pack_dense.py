@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 
 from compiler.passes.constants import array_of, constant
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE
 from compiler.passes.kernels import dense as kernel
 from compiler.passes.rewriter import Rewriter, is_call, module_pass
+
+_WORTH_PACKING = 4
+"""Rows that share a matrix from which on packing it pays: it costs about as much as two of them."""
 
 
 class _PackDense(Rewriter):
@@ -32,23 +35,47 @@ class _PackDense(Rewriter):
         weight = self._weight(right)
         if weight is not None and left.ty.ndim >= 2:
             packed = constant(kernel.pack_dense_weights(weight, self._panel(weight.shape[1])))
-            return self._call(kernel.dense, left, packed, weight.shape[1])
+            outputs = weight.shape[1]
+            return self._call(lambda x, w: kernel.dense(x, w, outputs), left, packed, name="dense")
         if left.ty.ndim < 2 or right.ty.ndim < 2 or not _known(left) or not _known(right):
             return expr
-        return self._call(kernel.matmul, left, right)
+        return self._product(left, right)
 
-    def _call(self, compute: Any, *arguments: Any) -> Any:
+    def _product(self, left: Any, right: Any) -> Any:
+        """Return the product of two activations; transpositions of both become part of its reads."""
+        (left, order_a), (right, order_b) = self._stored(left), self._stored(right)
+        columns = right.ty.shape[order_b[-1]]
+        rows = left.ty.shape[order_a[-2]]
+        known = isinstance(columns, (int, tirx.IntImm)) and int(columns) > 1
+        contiguous = order_b[-1] == len(order_b) - 1
+        if known and not (contiguous and (int(columns) % self.lanes == 0 or _few(rows))):
+            return self._call(
+                lambda a, b: kernel.packed_matmul(a, b, self._panel(int(columns)), order_a, order_b),
+                left,
+                right,
+                name="matmul",
+            )
+        return self._call(lambda a, b: kernel.matmul(a, b, order_a, order_b), left, right, name="matmul")
+
+    def _stored(self, expr: Any) -> tuple[Any, tuple[int, ...]]:
+        """Return what `expr` is a transposition of, and the transposition."""
+        call, rank = self.definition(expr), expr.ty.ndim
+        if not is_call(call, "relax.permute_dims"):
+            return expr, tuple(range(rank))
+        axes = call.attrs.axes
+        order = range(rank)[::-1] if axes is None else [int(axis) % rank for axis in axes]
+        return call.args[0], tuple(order)
+
+    def _call(self, compute: Any, *arguments: Any, name: str) -> Any:
         return self.builder.call_te(
             compute, *arguments,
-            primfunc_name_hint=compute.__name__, primfunc_attrs={"op_pattern": OUT_ELEMWISE_FUSABLE},
+            primfunc_name_hint=name, primfunc_attrs={"op_pattern": OUT_ELEMWISE_FUSABLE},
         )  # fmt: skip
 
     def _panel(self, outputs: int) -> int:
-        """Return the panel's width: one vector, or a half or a quarter where that leaves no padded column."""
-        for lanes in (self.lanes, self.lanes // 2, self.lanes // 4):
-            if lanes > 1 and outputs % lanes == 0:
-                return lanes
-        return self.lanes
+        """Return the panel's width: the one of fewest vectors, and of these the one of least padding."""
+        widths = [lanes for lanes in (self.lanes, self.lanes // 2, self.lanes // 4) if lanes > 1]
+        return min(widths, key=lambda lanes: (-(-outputs // lanes), -outputs % lanes))
 
     def _weight(self, expr: Any) -> np.ndarray | None:
         """Return a constant (K, N) matrix, also behind the transposition that linear layers import with."""
@@ -58,6 +85,11 @@ class _PackDense(Rewriter):
             return None if stored is None else stored.T
         value = array_of(call)
         return value if value is not None and value.ndim == 2 else None
+
+
+def _few(rows: Any) -> bool:
+    """Tell whether a matrix is used too seldom to be packed first."""
+    return isinstance(rows, (int, tirx.IntImm)) and int(rows) < _WORTH_PACKING
 
 
 def _known(expr: Any) -> bool:

@@ -11,11 +11,11 @@ from tvm.s_tir import Schedule
 from compiler.schedule import (
     attention,
     conv2d,
-    depthwise_conv2d,
     fallback,
     matmul,
     rows,
     vector_math,
+    window,
     winograd,
 )
 from compiler.schedule.blocks import ISOLATE
@@ -26,7 +26,7 @@ Rule = Callable[[Schedule, Target], bool]
 
 CPU_RULES: tuple[tuple[str, Rule], ...] = (
     (conv2d.NAME, conv2d.apply),
-    (depthwise_conv2d.NAME, depthwise_conv2d.apply),
+    (window.NAME, window.apply),
     (winograd.NAME, winograd.apply),
     (matmul.NAME, matmul.apply),
     (attention.NAME, attention.apply),

@@ -17,6 +17,9 @@ from compiler.target import Target
 PARTITION = "pragma_loop_partition_hint"
 """Loop annotation: the last, shorter tile gets code of its own, so that full tiles have no bound check."""
 
+COPIES = ("pad", "panels")
+"""Blocks that copy an operand into the form that the main block reads; they keep loops of their own."""
+
 ISOLATE = "kiln.isolate_tiles"
 """The attribute of a scheduled PrimFunc whose register tiles become functions of their own."""
 
@@ -58,11 +61,11 @@ def trips(sch: Schedule, block: Any) -> float:
 def epilogue(sch: Schedule, anchor: Any) -> Any | None:
     """Gather what follows `anchor` in one block, which reads a local accumulator, and return that block.
 
-    Elementwise blocks are inlined into it; a ``pad`` before the anchor stays. None if something follows that
-    is not elementwise.
+    Elementwise blocks are inlined into it; `COPIES` before the anchor stay. None if something follows that is
+    not elementwise.
     """
     blocks, name = all_blocks(sch), sch.get(anchor).name_hint
-    others = [block for block in blocks if sch.get(block).name_hint not in (name, "pad")]
+    others = [block for block in blocks if sch.get(block).name_hint not in (name, *COPIES)]
     if not all(is_spatial(sch, block) for block in others):
         return None
     if sch.get(blocks[-1]).name_hint == name:
@@ -87,14 +90,30 @@ def reindex(sch: Schedule, anchor: Any, output: Any, index: Callable[..., tuple[
         sch.transform_block_layout(block, axes(len(sch.get(block).iter_vars)))
 
 
-def schedule_pad(sch: Schedule) -> None:
-    """Make the padded input of a convolution once: rows in parallel, the innermost axis vectorized."""
+def schedule_copies(sch: Schedule) -> None:
+    """Make each copy of an operand once, its outer axes in parallel.
+
+    The innermost axis is a vector where it is contiguous in what is read, else unrolled.
+    """
     for block in all_blocks(sch):
-        if sch.get(block).name_hint == "pad":
-            loops = sch.get_loops(block)
-            if len(loops) > 4:
-                sch.vectorize(loops[4])
-            sch.parallel(sch.fuse(*loops[:3]))
+        if sch.get(block).name_hint not in COPIES:
+            continue
+        *outer, inner = sch.get_loops(block)
+        if sch.get(block).name_hint == "pad" and len(outer) < 4:
+            outer.append(inner)  # an image in plain layout: its row is no vector
+        elif _reads_contiguously(sch, block):
+            sch.vectorize(inner)
+        else:
+            sch.unroll(inner)
+        tasks = outer[:-1] or outer
+        sch.parallel(sch.fuse(*tasks) if len(tasks) > 1 else tasks[0])
+
+
+def _reads_contiguously(sch: Schedule, block: Any) -> bool:
+    """Tell whether the innermost axis of `block` is that of what it reads."""
+    lane = sch.get(block).iter_vars[-1].var
+    used = tirx.analysis.undefined_vars(sch.get(block).reads[0].region[-1].min)
+    return any(var.same_as(lane) for var in used)
 
 
 def unroll_and_vectorize(sch: Schedule, loops: list[Any]) -> None:

@@ -23,7 +23,7 @@ from compiler.schedule.blocks import (
     extent,
     find_anchor,
     reindex,
-    schedule_pad,
+    schedule_copies,
     unroll_and_vectorize,
 )
 from compiler.schedule.gate import is_gate, schedule_gate
@@ -118,7 +118,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     sch.parallel(sch.fuse(image, chunk, outer_block))
     _accumulate(sch, anchor, steps[-1], rows_below=len(row))
     unroll_and_vectorize(sch, sch.get_loops(output)[-3:])
-    schedule_pad(sch)
+    schedule_copies(sch)
     return True
 
 

@@ -20,6 +20,7 @@ from compiler.schedule.blocks import (
     extent,
     find_anchor,
     reindex,
+    schedule_copies,
     unroll_and_vectorize,
 )
 from compiler.schedule.tasks import choose_chunk
@@ -81,7 +82,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     output = epilogue(sch, anchor)
     if output is None or len(sch.get_loops(output)) != rank:
         return False
-    if packed:
+    if packed and len(sch.get(anchor).reads[1].region) == 3:
         _flatten(sch, anchor, output)
     *batch, row, column = sch.get_loops(output)
     if decisions is None:
@@ -116,11 +117,12 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     sch.parallel(task)
     _accumulate(sch, anchor, tile, lanes, packed=packed)
     unroll_and_vectorize(sch, sch.get_loops(output)[-3:])
+    schedule_copies(sch)
     return True
 
 
 def _flatten(sch: Schedule, anchor: Any, output: Any) -> None:
-    """Make one axis of the rows of all batches, of the accumulators too: they share the weights."""
+    """Make one axis of the rows of all batches, of the accumulators too: they share the panels."""
     *batch, row = [extent(sch, loop) for loop in sch.get_loops(output)[:-1]]
     if row is None or None in batch or math.prod(count or 1 for count in batch) == 1:
         return

@@ -1,8 +1,8 @@
-"""Depthwise convolutions in the blocked layout.
+"""Depthwise convolutions and pooling in the blocked layout: a window over each channel of its own.
 
 parallel over image, block of channels, rows
   tile of columns:  accumulators = 0
-    reduce over kernel rows, kernel columns:  accumulators += input * weights     (channels one vector)
+    reduce over the window:  accumulators += input * weights, or their maximum     (channels one vector)
   output = epilogue(accumulators)
 """
 
@@ -18,13 +18,13 @@ from compiler.schedule.blocks import (
     epilogue,
     extent,
     find_anchor,
-    schedule_pad,
+    schedule_copies,
     unroll_and_vectorize,
 )
 from compiler.schedule.tasks import choose_chunk
 from compiler.target import Target
 
-NAME = "depthwise_conv2d"
+NAME = "window"
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def default(rows: int | None, columns: int | None, others: int | None, target: T
 
 
 def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> bool:
-    """Schedule the kernel if it is a blocked depthwise convolution; tell whether it is."""
-    anchor = find_anchor(sch, "depthwise_conv2d")
+    """Schedule the kernel if it is a blocked depthwise convolution or pooling; tell whether it is."""
+    anchor = find_anchor(sch, NAME)
     if anchor is None:
         return False
     output = epilogue(sch, anchor)
@@ -73,7 +73,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     sch.parallel(sch.fuse(image, block, chunk))
     _accumulate(sch, anchor, outer_column)
     unroll_and_vectorize(sch, sch.get_loops(output)[-2:])
-    schedule_pad(sch)
+    schedule_copies(sch)
     return True
 
 

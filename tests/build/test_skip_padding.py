@@ -67,7 +67,7 @@ class BranchedVectors:
 
 @I.ir_module
 class Others:
-    """Nothing here may be skipped: what stands outside is no zero, is not summed, or is no product."""
+    """Nothing here may be skipped: what stands outside changes a sum or a maximum, or is neither's."""
 
     @T.prim_func(s_tir=True)
     def main(x: T.Buffer((8,), "float32"), w: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
@@ -75,17 +75,39 @@ class Others:
             y[0] = y[0] + T.if_then_else(i > 0, x[i], T.float32(1)) * w[0]
             y[1] = y[1] - T.if_then_else(i > 0, x[i], T.float32(0)) * w[0]
             y[2] = T.if_then_else(i > 0, x[i], T.float32(0)) * w[0]
-            y[3] = y[3] + T.if_then_else(i > 0, x[i], T.float32(0))
+            y[3] = T.max(y[3], T.if_then_else(i > 0, x[i], T.float32(0)))
+
+
+@I.ir_module
+class Windows:
+    @T.prim_func(s_tir=True)
+    def main(x: T.Buffer((8,), "float32"), w: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        for i in range(2):
+            y[0] = y[0] + T.if_then_else(i > 0, x[i], T.float32(0))
+            y[1] = T.max(y[1], T.if_then_else(i > 0, x[i], T.float32("-inf")))
+            y[2] = T.max(y[2], x[i] * w[1])
+
+
+@I.ir_module
+class BranchedWindows:
+    @T.prim_func(s_tir=True)
+    def main(x: T.Buffer((8,), "float32"), w: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        for i in range(2):
+            if i > 0:
+                y[0] = y[0] + x[i]
+                y[1] = T.max(y[1], x[i])
+            y[2] = T.max(y[2], x[i] * w[1])
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(Guarded, Branched), (Vectors, BranchedVectors), (Others, Others)]
+    ("before", "after"),
+    [(Guarded, Branched), (Vectors, BranchedVectors), (Windows, BranchedWindows), (Others, Others)],
 )
 def test_updates_with_one_condition_in_a_row_share_a_branch(before, after):
     tvm.ir.assert_structural_equal(skip_padding(before), after)
 
 
-@pytest.mark.parametrize(("before", "outputs"), [(Guarded, 4), (Vectors, 8), (Others, 4)])
+@pytest.mark.parametrize(("before", "outputs"), [(Guarded, 4), (Vectors, 8), (Windows, 4), (Others, 4)])
 def test_numbers_stay(before, outputs):
     x, w, start = (random(size) for size in (8, outputs, outputs))
     results = []

@@ -11,7 +11,7 @@ R = relax.op
 
 
 @pytest.mark.parametrize("rows", [(3,), (2, 5), (2, 3, 4)])
-@pytest.mark.parametrize("outputs", [8, 6, 7])
+@pytest.mark.parametrize("outputs", [8, 6, 7, 2])
 def test_a_constant_matrix_is_packed_into_panels(rows, outputs):
     weight = const(outputs, 6)
     before = graph(
@@ -21,7 +21,7 @@ def test_a_constant_matrix_is_packed_into_panels(rows, outputs):
     after = pack_dense(4)(before)
     assert operators(after) == ["dense"]
     packed = after["main"].body.blocks[0].bindings[0].value.args[1].fields[1].value.numpy()
-    lanes = {8: 4, 6: 2, 7: 4}[outputs]
+    lanes = 2 if outputs == 2 else 4  # the width of fewest vectors
     np.testing.assert_array_equal(packed, pack_dense_weights(weight.value.numpy().T, lanes))
     assert_same_numbers(before, after, random(*rows, 6))
 
@@ -34,6 +34,21 @@ def test_products_of_activations_broadcast(left, right):
     after = pack_dense(4)(before)
     assert operators(after) == ["matmul"]
     assert_same_numbers(before, after, random(*left), random(*right, seed=2))
+
+
+@pytest.mark.parametrize("columns", [1, 4, 5, 8, 11])
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_transpositions_become_part_of_the_reads(rows, columns):
+    before = graph(
+        lambda emit, x, y: R.matmul(
+            emit(R.permute_dims(x, [0, 2, 1, 3])), emit(R.permute_dims(y, [0, 2, 3, 1]))
+        ),
+        x=(2, rows, 3, 6),
+        y=(2, columns, 3, 6),
+    )
+    after = pack_dense(4)(before)
+    assert operators(after) == ["matmul"]
+    assert_same_numbers(before, after, random(2, rows, 3, 6), random(2, columns, 3, 6, seed=2))
 
 
 def test_symbolic_rows():

@@ -76,7 +76,7 @@ def check(
     exact = expected(data, weight, shape)
     residual = random(*exact.shape)
     got, rule = compute(target, data, weight, shape, residual, blocked=blocked, decisions=decisions)
-    assert rule == ("depthwise_conv2d" if _is_depthwise(weight, shape) else "conv2d")
+    assert rule == ("window" if _is_depthwise(weight, shape) else "conv2d")
     # Each output sums I * KH * KW products of unit variance, each rounded to float32.
     tolerance = 1e-6 * np.sqrt(np.prod(weight.shape[1:])) * 10
     wanted = (exact + torch.from_numpy(residual).double()).relu().numpy()

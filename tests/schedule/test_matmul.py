@@ -53,6 +53,26 @@ def test_products_of_activations(batch, rows, depth, columns):
     np.testing.assert_allclose(got, x.astype("float64") @ y, atol=1e-5 * np.sqrt(depth), rtol=1e-5)
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    batch=st.sampled_from([(), (1,), (3,), (2, 5)]),
+    rows=st.integers(1, 40),
+    depth=st.integers(1, 40),
+    columns=st.integers(2, 70),
+    transposed=st.booleans(),
+)
+def test_products_of_activations_that_are_packed_first(batch, rows, depth, columns, transposed):
+    x, y = random(*batch, rows, depth), random(*batch, depth, columns)
+    stored = np.ascontiguousarray(np.swapaxes(y, -1, -2)) if transposed else y
+    axes = tuple(range(y.ndim))
+    order = (*axes[:-2], axes[-1], axes[-2]) if transposed else axes
+    a, b = placeholder("a", *x.shape), placeholder("b", *stored.shape)
+    lanes = load("host").lanes("float32")
+    got, rule = run([a, b], kernel.packed_matmul(a, b, lanes, (), order), [x, stored], load("host"))
+    assert rule == "matmul"
+    np.testing.assert_allclose(got, x.astype("float64") @ y, atol=1e-5 * np.sqrt(depth), rtol=1e-5)
+
+
 def test_the_default_is_legal_and_no_larger_than_the_output():
     for target in map(load, ("x86-64-v3", "x86-64-v4", "rpi4")):
         for rows in (None, 1, 5, 128, 197):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.schedule.depthwise_conv2d import Decisions, default, legal_columns
+from compiler.schedule.window import Decisions, default, legal_columns
 from compiler.target import load
 from tests.schedule.convolutions import check, geometry
 from tests.schedule.kernels import cpu, random, runnable

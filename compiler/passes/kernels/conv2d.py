@@ -133,7 +133,7 @@ def depthwise_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
             read(n, c, h * sh + rh * dh, w * sw + rw * dw, v) * weight[c, rh, rw, v], axis=[rh, rw]
         ),
         name="depthwise_conv2d",
-        attrs={RULE: "depthwise_conv2d"},
+        attrs={RULE: "window"},
     )
 
 

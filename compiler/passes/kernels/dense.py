@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,23 +37,89 @@ def pack_dense_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(depth, -1, lanes).transpose(1, 0, 2))
 
 
-def matmul(a: Any, b: Any) -> Any:
-    """Return the product of `a` (..., M, K) and `b` (..., K, N); leading axes broadcast."""
-    batch = _broadcast(list(a.shape[:-2]), list(b.shape[:-2]))
-    k = te.reduce_axis((0, a.shape[-1]), "k")
+@dataclass(frozen=True)
+class Operand:
+    """A tensor read through a transposition: axis i of what is meant is axis `order[i]` of what is stored."""
 
-    def operand(tensor: Any, index: tuple[Any, ...], row: Any, column: Any) -> Any:
-        own = tensor.shape[:-2]
-        leading = index[len(index) - len(own) :]
-        picked = [0 if _is_one(extent) else i for i, extent in zip(leading, own, strict=True)]
-        return _at(tensor, *picked, row, column)
+    tensor: Any
+    order: tuple[int, ...]
 
+    @property
+    def shape(self) -> list[Any]:
+        """Return the extents of what is meant."""
+        return [self.tensor.shape[axis] for axis in self.order]
+
+    def at(self, *index: Any) -> Any:
+        """Return the element at `index` of what is meant."""
+        stored = dict(zip(self.order, index, strict=True))
+        return _at(self.tensor, *(stored[axis] for axis in range(len(index))))
+
+
+def matmul(a: Any, b: Any, order_a: tuple[int, ...] = (), order_b: tuple[int, ...] = ()) -> Any:
+    """Return the product of `a` (..., M, K) and `b` (..., K, N); leading axes broadcast.
+
+    The orders transpose what is stored to these axes, as `permute_dims` would, and need no copy.
+    """
+    left, right = _operands(a, b, order_a, order_b)
+    batch = _broadcast(left.shape[:-2], right.shape[:-2])
+    k = te.reduce_axis((0, left.shape[-1]), "k")
     return te.compute(
-        (*batch, a.shape[-2], b.shape[-1]),
-        lambda *i: te.sum(operand(a, i[:-2], i[-2], k) * operand(b, i[:-2], k, i[-1]), axis=[k]),
+        (*batch, left.shape[-2], right.shape[-1]),
+        lambda *i: te.sum(
+            left.at(*_picked(left, i[:-2]), i[-2], k) * right.at(*_picked(right, i[:-2]), k, i[-1]),
+            axis=[k],
+        ),
         name="matmul",
         attrs={RULE: "matmul"},
     )
+
+
+def packed_matmul(
+    a: Any, b: Any, lanes: int, order_a: tuple[int, ...] = (), order_b: tuple[int, ...] = ()
+) -> Any:
+    """Return the same product where vectors of `lanes` columns do not lie side by side in `b`.
+
+    It is first packed into panels (..., ceil(N / lanes), K, lanes), zeros past N.
+    """
+    left, right = _operands(a, b, order_a, order_b)
+    batch, (depth, columns) = _broadcast(left.shape[:-2], right.shape[:-2]), right.shape[-2:]
+    count = -(-int(columns) // lanes)
+
+    def packed(*i: Any) -> Any:
+        column = i[-3] * lanes + i[-1]
+        if int(columns) % lanes == 0:
+            return right.at(*i[:-3], i[-2], column)
+        value = right.at(*i[:-3], i[-2], column)
+        return tirx.if_then_else(column < columns, value, tirx.const(0, b.dtype))
+
+    panels = te.compute((*right.shape[:-2], count, depth, lanes), packed, name="panels")
+    k = te.reduce_axis((0, depth), "k")
+    product = te.compute(
+        (*batch, left.shape[-2], count, lanes),
+        lambda *i: te.sum(
+            left.at(*_picked(left, i[:-3]), i[-3], k) * _at(panels, *_picked(right, i[:-3]), i[-2], k, i[-1]),
+            axis=[k],
+        ),
+        name="dense",
+        attrs={RULE: "dense"},
+    )
+    return te.compute(
+        (*batch, left.shape[-2], columns),
+        lambda *i: _at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes),
+        name="unpack",
+    )
+
+
+def _operands(a: Any, b: Any, order_a: tuple[int, ...], order_b: tuple[int, ...]) -> tuple[Operand, Operand]:
+    orders = (order_a or tuple(range(len(a.shape)))), (order_b or tuple(range(len(b.shape))))
+    return Operand(a, orders[0]), Operand(b, orders[1])
+
+
+def _picked(operand: Operand, index: tuple[Any, ...]) -> list[Any]:
+    """Return the leading position in `operand` for the leading `index` of the product."""
+    own = operand.shape[:-2]
+    leading = index[len(index) - len(own) :]
+    return [0 if _is_one(extent) else i for i, extent in zip(leading, own, strict=True)]
 
 
 def _at(tensor: Any, *index: Any) -> Any:
