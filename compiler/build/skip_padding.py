@@ -4,8 +4,9 @@
     ...                                         ->        acc = acc + x * w
                                                           ...
 
-Statements in a row with the same condition share one branch. Loop partitioning has made the condition of the
-columns constant by then; what is left is that of the row, which one branch decides for a whole tile.
+Statements in a row with the same condition share one branch, which moves out of the loops that it does not
+depend on. Loop partitioning has made the condition of the columns constant by then; what is left is that of the
+row, which one branch decides for a whole tile.
 """
 
 from __future__ import annotations
@@ -75,7 +76,27 @@ def _branch(stmt: Any) -> Any:
     return tirx.stmt_seq(*result)
 
 
+def _hoist(stmt: Any) -> Any:
+    """Move a branch out of the loop `stmt` if it is all of the loop and decided outside of it."""
+    if not isinstance(stmt, tirx.For) or not isinstance(stmt.body, tirx.IfThenElse):
+        return stmt
+    branch = stmt.body
+    used = tirx.analysis.undefined_vars(branch.condition, [])
+    if branch.else_case is not None or any(var.same_as(stmt.loop_var) for var in used):
+        return stmt
+    loop = tirx.For(
+        stmt.loop_var,
+        stmt.min,
+        stmt.extent,
+        stmt.kind,
+        branch.then_case,
+        stmt.thread_binding,
+        stmt.annotations,
+    )
+    return tirx.IfThenElse(branch.condition, loop, None)
+
+
 @function_pass("SkipPadding")
 def skip_padding(function: Any) -> Any:
     """Return `function`, lowered and with its loops unrolled, with guarded updates under branches."""
-    return function.with_body(map_statements(function.body, _branch))
+    return function.with_body(map_statements(function.body, lambda stmt: _hoist(_branch(stmt))))

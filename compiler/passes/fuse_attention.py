@@ -2,7 +2,7 @@
 
     nn.attention(q, k, v, bias)  ->  call_tir(attention, q, k, v, bias)
 
-Applies where all shapes are known and vectors divide the depth of a head; the rest is left to
+Applies where all shapes are known; the rest is left to
 `compiler.passes.lower_attention`.
 """
 
@@ -47,12 +47,12 @@ class _FuseAttention(Rewriter):
             return False
         query, key, value, *bias = shapes
         batch, queries, heads, depth = query
-        same = key == value and key == (batch, key[1], heads, depth)
+        same = key == (batch, key[1], heads, depth) and value[:3] == key[:3]
         full = (batch, heads, queries, key[1])
         broadcast = all(
             len(shape) == 4 and all(a in (1, b) for a, b in zip(shape, full, strict=True)) for shape in bias
         )
-        return same and broadcast and depth % self.lanes == 0 and min(full) > 0
+        return same and broadcast and min(*full, depth, value[3]) > 0
 
 
 def fuse_attention(lanes: int) -> Callable[[tvm.IRModule], tvm.IRModule]:

@@ -13,16 +13,19 @@ from tvm import relax
 from compiler.passes import dump as ir_dump
 from compiler.passes.block_layout import block_layout
 from compiler.passes.fold_batch_norm import fold_batch_norm
+from compiler.passes.fold_constants import fold_constants
 from compiler.passes.fold_scale import fold_scale
 from compiler.passes.fuse_attention import fuse_attention
 from compiler.passes.lift_conv1d import lift_conv1d
 from compiler.passes.lower_attention import lower_attention
 from compiler.passes.lower_group_norm import lower_group_norm
+from compiler.passes.merge_groups import merge_groups
 from compiler.passes.multiply_reciprocal import multiply_reciprocal
 from compiler.passes.pack_dense import pack_dense
 from compiler.passes.recognize_all import RECOGNIZERS
 from compiler.passes.simplify import simplify
 from compiler.passes.split_conv_transpose import split_conv_transpose
+from compiler.passes.trim_kernels import trim_kernels
 from compiler.target import Target
 
 Pass = Callable[[tvm.IRModule], tvm.IRModule]
@@ -40,8 +43,8 @@ class PassRecord:
 def common_passes(*attention: tuple[str, Pass]) -> list[tuple[str, Pass]]:
     """Return what every target kind starts with; `attention` are passes that see attention as one op."""
     return [
+        ("fold_constants", fold_constants),
         ("simplify", simplify),
-        ("fold_constants", relax.transform.FoldConstant()),
         *RECOGNIZERS,
         ("fold_batch_norm", fold_batch_norm),
         ("fold_scale", fold_scale),
@@ -61,6 +64,8 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
         *common_passes(("fuse_attention", fuse_attention(lanes))),
         ("lift_conv1d", lift_conv1d),
         ("split_conv_transpose", split_conv_transpose),
+        ("trim_kernels", trim_kernels),
+        ("merge_groups", merge_groups(lanes)),
         ("block_layout", block_layout(lanes)),
         ("pack_dense", pack_dense(lanes)),
         *fuse_passes(),
@@ -103,7 +108,7 @@ def optimize(
     """Return `mod` as fused PrimFuncs called from a Relax ``main``, and what each pass did.
 
     With `dump`, a folder, the IR is written there as imported and after each pass, as ``00_import.py``,
-    ``01_simplify.py`` and so on, in a form that `compiler.passes.dump.read` reads back.
+    ``01_fold_constants.py`` and so on, in a form that `compiler.passes.dump.read` reads back.
     """
     records: list[PassRecord] = []
     if dump is not None:

@@ -2,7 +2,8 @@
 
 Casts, reshapes, transpositions, broadcasts and paddings to what is there already, adding 0, multiplying by 1,
 concatenating one tensor, dropout, picking a field of a tuple just built, two reshapes or transpositions in a
-row. What then has no reader goes with dead-code elimination.
+row. Two constants added one after the other become one, also where the second is added between two reshapes
+there and back (the masks of shifted windows). What then has no reader goes with dead-code elimination.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from tvm import relax
 from tvm_ffi import structural_equal
 
@@ -28,7 +30,7 @@ class _Simplify(Rewriter):
             "relax.broadcast_to": self._same_type,
             "relax.reshape": self._reshape,
             "relax.permute_dims": self._permute,
-            "relax.add": lambda call: self._neutral(call, 0, either=True),
+            "relax.add": self._add,
             "relax.subtract": lambda call: self._neutral(call, 0, either=False),
             "relax.multiply": lambda call: self._neutral(call, 1, either=True),
             "relax.divide": self._divide,
@@ -58,7 +60,24 @@ class _Simplify(Rewriter):
         inner = self.definition(call.args[0])
         if is_call(inner, "relax.reshape"):
             return relax.op.reshape(inner.args[0], call.args[1])
+        if is_call(inner, "relax.add") and self.uses(call.args[0]) == 1:
+            return self._added(inner)
         return call.args[0] if _equal_types(call.args[0].ty, self.old_type) else None
+
+    def _added(self, added: Any) -> Any | None:
+        """Return x + c' for reshape(reshape(x) + c) back to the shape of x, with a constant c."""
+        for operand, other in (added.args, reversed(added.args)):
+            source, value = self.definition(operand), array_of(other)
+            if value is None or not is_call(source, "relax.reshape"):
+                continue
+            between, outside = static_extents(added.ty), static_extents(self.old_type)
+            same = outside is not None and static_extents(source.args[0].ty) == outside
+            if same and between is not None and static_extents(operand.ty) == between:
+                whole = _least(np.broadcast_to(value, between).reshape(outside))
+                moved = relax.op.add(source.args[0], constant(whole))
+                simpler = self._add(moved)
+                return moved if simpler is None else simpler
+        return None
 
     def _permute(self, call: Any) -> Any | None:
         axes = _axes(call)
@@ -68,6 +87,18 @@ class _Simplify(Rewriter):
         if is_call(inner, "relax.permute_dims"):
             return relax.op.permute_dims(inner.args[0], [_axes(inner)[axis] for axis in axes])
         return None
+
+    def _add(self, call: Any) -> Any | None:
+        """Drop an addition of 0, and add two constants in a row at once: (x + c) + d -> x + (c + d)."""
+        for value, other in (call.args, reversed(call.args)):
+            second, inner = array_of(other), self.definition(value)
+            if second is None or not is_call(inner, "relax.add") or self.uses(value) != 1:
+                continue
+            for x, constant_of in (inner.args, reversed(inner.args)):
+                first = array_of(constant_of)
+                if first is not None and first.dtype == second.dtype:
+                    return relax.op.add(x, constant(np.asarray(first + second)))
+        return self._neutral(call, 0, either=True)
 
     def _neutral(self, call: Any, element: int, *, either: bool) -> Any | None:
         """Return the operand that stays when the other is `element` everywhere."""
@@ -94,6 +125,15 @@ class _Simplify(Rewriter):
 
     def _pad(self, call: Any) -> Any | None:
         return call.args[0] if not any(int(width) for width in call.attrs.pad_width) else None
+
+
+def _least(value: np.ndarray) -> np.ndarray:
+    """Return `value` with one element along each axis over which it does not vary: it broadcasts back."""
+    for axis in range(value.ndim):
+        first = value.take([0], axis)
+        if (value == first).all():
+            value = first
+    return value
 
 
 def _axes(call: Any) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from compiler.schedule.blocks import PARTITION, extent, find_anchor, unroll_and_vectorize
+from compiler.schedule.blocks import PARTITION, all_blocks, extent, find_anchor, unroll_and_vectorize
 from compiler.schedule.tasks import choose_chunk
 from compiler.schedule.tiles import choose_tile, legal_tiles
 from compiler.target import Target
@@ -48,13 +48,13 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     anchor = find_anchor(sch, "attention")
     if anchor is None:
         return False
-    scores, output = sch.get_sblock("attention_scores"), sch.get_sblock("attention_output")
+    scores, output = sch.get_sblock("attention_scores"), _output(sch)
     batch, query, head, depth = sch.get_loops(output)
     lanes = extent(sch, sch.get_loops(scores)[4]) or 1
     if decisions is None:
         panels = extent(sch, sch.get_loops(scores)[3]) or 1
         others = (extent(sch, batch) or 1) * (extent(sch, head) or 1)
-        sizes = (extent(sch, query) or 1, panels, (extent(sch, depth) or 1) // lanes)
+        sizes = (extent(sch, query) or 1, panels, -(-(extent(sch, depth) or 1) // lanes))
         decisions = default(*sizes, others, target)
     tile, inner = sch.split(query, [None, decisions.queries])
     chunk, tile = sch.split(tile, [None, decisions.chunk])
@@ -67,16 +67,24 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     for name in ("total", "total_lanes", "weights", "highest", "highest_lanes", "masked"):
         _rows(sch, sch.get_sblock(f"attention_{name}"), tile)
     _scores(sch, scores, tile, decisions)
-    _keys(sch)
+    _copies(sch)
     return True
+
+
+def _output(sch: Schedule) -> Any:
+    """Return the block of the output, with what is fused to it (a transposition, a cast) made part of it."""
+    blocks = all_blocks(sch)
+    names = [sch.get(block).name_hint for block in blocks]
+    output = blocks[names.index("attention_output")]
+    for block in blocks[names.index("attention_output") + 1 :]:
+        sch.reverse_compute_inline(block)
+    return output
 
 
 def _product(sch: Schedule, anchor: Any, vectors: Any) -> None:
     sch.set_scope(anchor, 0, "local")
     sch.compute_at(anchor, vectors, preserve_unit_loops=True)
-    *_, batch, query, head, depth, reduced = sch.get_loops(anchor)
-    lanes = extent(sch, sch.get_loops(sch.get_sblock("attention_scores"))[4]) or 1
-    vector, lane = sch.split(depth, [None, lanes])
+    *_, batch, query, head, vector, lane, reduced = sch.get_loops(anchor)
     sch.reorder(batch, head, reduced, query, vector, lane)
     unroll_and_vectorize(sch, [query, vector, lane])
     zero = sch.decompose_reduction(anchor, reduced)
@@ -116,7 +124,15 @@ def _scores(sch: Schedule, scores: Any, tile: Any, decisions: Decisions) -> None
     unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
 
 
-def _keys(sch: Schedule) -> None:
-    batch, head, panel, _, lane = sch.get_loops(sch.get_sblock("attention_keys"))
-    sch.unroll(lane)
-    sch.parallel(sch.fuse(batch, head, panel))
+def _copies(sch: Schedule) -> None:
+    """Pack the keys, and values whose depth no vector divides."""
+    for block in all_blocks(sch):
+        name = sch.get(block).name_hint
+        if name == "attention_keys":
+            batch, head, panel, _, lane = sch.get_loops(block)
+            sch.unroll(lane)
+            sch.parallel(sch.fuse(batch, head, panel))
+        elif name == "attention_values":
+            batch, position, head, panel, lane = sch.get_loops(block)
+            sch.vectorize(lane)
+            sch.parallel(sch.fuse(batch, position))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tvm import relax
+from tvm import relax, tirx
 
 from compiler.passes.fuse_attention import fuse_attention
 from compiler.passes.lower_attention import lower_attention
@@ -11,11 +11,11 @@ from tests.passes.graphs import graph, operators, random, run
 LANES = 8
 
 
-def _graph(query, key, bias=None, **options):
+def _graph(query, key, bias=None, value=None, **options):
     def build(emit, q, k, v, *rest):
         return relax.op.nn.attention(q, k, v, *rest, **options)
 
-    shapes = {"q": query, "k": key, "v": key} | ({"b": bias} if bias else {})
+    shapes = {"q": query, "k": key, "v": value or key} | ({"b": bias} if bias else {})
     return graph(build, **shapes)
 
 
@@ -40,15 +40,17 @@ def test_numbers_are_those_of_two_products_and_a_softmax(query, key, bias, optio
     np.testing.assert_allclose(run(after, *arrays), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize(
-    ("query", "key"),
-    [((1, 5, 2, 12), (1, 5, 2, 12)), (("n", 5, 2, 8), ("n", 5, 2, 8))],
-)
-def test_odd_depths_and_unknown_shapes_stay(query, key):
-    if "n" in query:
-        from tvm import tirx
+@pytest.mark.parametrize(("depth", "columns"), [(12, 12), (8, 20), (5, 8)])
+def test_queries_and_values_of_any_depth(depth, columns):
+    shapes = (1, 5, 2, depth), (1, 7, 2, depth), (1, 7, 2, columns)
+    before = _graph(shapes[0], shapes[1], value=shapes[2])
+    after = fuse_attention(LANES)(before)
+    assert operators(after) == ["attention"]
+    arrays = [random(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    np.testing.assert_allclose(run(after, *arrays), run(lower_attention(before), *arrays), atol=2e-6)
 
-        n = tirx.Var("n", "int64")
-        query, key = (n, *query[1:]), (n, *key[1:])
-    before = _graph(query, key)
+
+def test_unknown_shapes_stay():
+    n = tirx.Var("n", "int64")
+    before = _graph((n, 5, 2, 8), (n, 5, 2, 8))
     assert operators(fuse_attention(LANES)(before)) == ["nn.attention"]

@@ -4,7 +4,7 @@ import tvm
 from tvm import relax
 
 from compiler.passes.simplify import simplify
-from tests.passes.graphs import graph, operators
+from tests.passes.graphs import const, graph, operators, random, run
 
 R = relax.op
 
@@ -78,3 +78,34 @@ def test_symbolic_shapes_are_compared_as_symbols():
     n = tvm.tirx.Var("n", "int64")
     before = graph(lambda emit, x: R.nn.relu(emit(R.reshape(x, (n, 4)))), x=(n, 4))
     assert operators(simplify(before)) == ["nn.relu"]
+
+
+def test_constants_added_in_a_row_are_added_at_once():
+    first, second = const(4, 1), const(3, 1, 1, seed=1)
+    before = graph(lambda emit, x: R.add(second, emit(R.add(x, first))), x=(3, 4, 5))
+    after = simplify(before)
+    assert operators(after) == ["add"]
+    # The sum of two constants is rounded once more.
+    np.testing.assert_allclose(run(after, random(3, 4, 5)), run(before, random(3, 4, 5)), atol=1e-6)
+
+
+def test_a_mask_added_between_two_reshapes_is_added_without_them():
+    bias, mask = const(1, 2, 3, 3), const(1, 4, 1, 3, 3, seed=1)
+
+    def windows(emit, x):
+        split = emit(R.reshape(emit(R.add(x, bias)), (2, 4, 2, 3, 3)))
+        return R.reshape(emit(R.add(split, mask)), (8, 2, 3, 3))
+
+    before = graph(windows, x=(8, 2, 3, 3))
+    after = simplify(before)
+    assert operators(after) == ["add"]
+    np.testing.assert_allclose(run(after, random(8, 2, 3, 3)), run(before, random(8, 2, 3, 3)), atol=1e-6)
+
+
+def test_a_sum_that_others_read_stays():
+    def build(emit, x):
+        first = emit(R.add(x, const(4)))
+        return R.multiply(first, emit(R.add(first, const(4, seed=1))))
+
+    before = graph(build, x=(3, 4))
+    tvm.ir.assert_structural_equal(simplify(before), before)

@@ -23,9 +23,11 @@ def _expected(query, key, value, bias, shape):
     return result.permute(0, 2, 1, 3).nan_to_num(0.0).numpy()
 
 
-def _check(target, sizes, length, bias=None, causal=None):
+def _check(target, sizes, length, bias=None, causal=None, columns=None):
     batch, _, heads, depth = sizes
-    arrays = [random(*sizes), random(batch, length, heads, depth), random(batch, length, heads, depth)]
+    arrays = [
+        random(*sizes), random(batch, length, heads, depth), random(batch, length, heads, columns or depth)
+    ]  # fmt: skip
     arrays += [] if bias is None else [bias]
     shape = AttentionShape(depth**-0.5, causal, lanes_of(target))
     inputs = [placeholder(f"x{i}", *array.shape) for i, array in enumerate(arrays)]
@@ -68,6 +70,12 @@ def test_a_query_that_sees_nothing_gives_zeros():
 )
 def test_any_lengths(queries, length, heads, batch):
     _check(load("host"), (batch, queries, heads, 16), length)
+
+
+@settings(max_examples=10, deadline=None)
+@given(depth=st.integers(1, 40), columns=st.integers(1, 70), queries=st.integers(1, 20))
+def test_any_depths(depth, columns, queries):
+    _check(load("host"), (1, queries, 2, depth), 9, columns=columns)
 
 
 def test_the_default_fits_the_registers():

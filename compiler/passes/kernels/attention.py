@@ -2,14 +2,15 @@
 
     scores = q k^T * scale + bias;  p = exp(scores - max);  output = p v / sum(p)
 
-(A. Vaswani and others, Attention Is All You Need, arXiv 1706.03762.) Queries are (B, S, H, D), keys and
-values (B, T, H, D). Keys are packed into panels of c positions, (B, H, ceil(T / c), D, c), so that scores are
-computed a vector at a time; positions past T score minus infinity. A query for which all scores are minus
-infinity gets zeros, as PyTorch gives.
+(A. Vaswani and others, Attention Is All You Need, arXiv 1706.03762.) Queries are (B, S, H, D), keys
+(B, T, H, D), values (B, T, H, E). Keys are packed into panels of c positions, (B, H, ceil(T / c), D, c), so
+that scores are computed a vector at a time; positions past T score minus infinity. A query for which all
+scores are minus infinity gets zeros, as PyTorch gives.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ class AttentionShape:
 
 
 def attention(query: Any, key: Any, value: Any, bias: Any | None, shape: AttentionShape) -> Any:
-    """Return (B, S, H, D) float32. `bias` (B or 1, H or 1, S or 1, T or 1) is added to the scores."""
+    """Return (B, S, H, E) float32. `bias` (B or 1, H or 1, S or 1, T or 1) is added to the scores."""
     lanes = shape.lanes
     batch, queries, heads, depth = query.shape
     length = key.shape[1]
@@ -100,14 +101,31 @@ def attention(query: Any, key: Any, value: Any, bias: Any | None, shape: Attenti
         name="attention_total",
     )
     rt = te.reduce_axis((0, length), "rt")
+    columns = int(value.shape[3])
+
+    def valued(b: Any, t: Any, h: Any, p: Any, v: Any) -> Any:
+        d = p * lanes + v
+        if columns % lanes == 0:
+            return value[b, t, h, d]
+        return tirx.if_then_else(d < columns, value[b, t, h, d], tirx.const(0, "float32"))
+
+    read: Callable[..., Any] = valued
+    if columns % lanes:
+        extents = (batch, length, heads, -(-columns // lanes), lanes)
+        read = te.compute(extents, valued, name="attention_values")
+
     product = te.compute(
-        (batch, queries, heads, depth),
-        lambda b, s, h, d: te.sum(weights[b, h, s, rt // lanes, rt % lanes] * value[b, rt, h, d], axis=[rt]),
+        (batch, queries, heads, -(-columns // lanes), lanes),
+        lambda b, s, h, p, v: te.sum(
+            weights[b, h, s, rt // lanes, rt % lanes] * read(b, rt, h, p, v), axis=[rt]
+        ),
         name="attention_product",
         attrs={RULE: "attention"},
     )
     return te.compute(
-        (batch, queries, heads, depth),
-        lambda b, s, h, d: product[b, s, h, d] / tirx.max(total[b, h, s], tirx.const(_LEAST, "float32")),
+        (batch, queries, heads, columns),
+        lambda b, s, h, d: (
+            product[b, s, h, d // lanes, d % lanes] / tirx.max(total[b, h, s], tirx.const(_LEAST, "float32"))
+        ),
         name="attention_output",
     )

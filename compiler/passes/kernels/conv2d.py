@@ -31,18 +31,21 @@ def _extent(size: Any, kernel: int, stride: int, before: int, after: int, dilati
     return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def _zero_outside(data: Any, shape: Conv2dShape) -> Callable[..., Any]:
+def _zero_outside(
+    data: Any, shape: Conv2dShape, *, rows: bool = True, columns: bool = True
+) -> Callable[..., Any]:
     """Return a function that reads `data` at (n, c, y, x, ...), where y and x count from the padding's edge.
 
-    Outside of the image it gives zero.
+    Outside of the image it gives zero. `rows` and `columns` say which of the two are tested.
     """
     top, left, _, _ = shape.padding
     height, width = data.shape[2], data.shape[3]
+    top, left = (top if rows else 0), (left if columns else 0)
 
     def read(n: Any, c: Any, y: Any, x: Any, *rest: Any) -> Any:
-        inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
+        tests = [y >= top, y < height + top] * rows + [x >= left, x < width + left] * columns
         source = (n, c, y - top, x - left, *rest)
-        return tirx.if_then_else(inside, data[source], tirx.const(0, data.dtype))
+        return tirx.if_then_else(tirx.all(*tests), data[source], tirx.const(0, data.dtype))
 
     return read
 
@@ -55,6 +58,19 @@ def _padded(data: Any, shape: Conv2dShape) -> Any:
     rows, columns = data.shape[2] + top + bottom, data.shape[3] + left + right
     extents = (*data.shape[:2], rows, columns, *data.shape[4:])
     return te.compute(extents, _zero_outside(data, shape), name="pad")
+
+
+def _padded_columns(data: Any, shape: Conv2dShape) -> Callable[..., Any]:
+    """Return a function that reads `data` as if it were padded, of which only columns are a copy.
+
+    Each read tests whether its row lies inside: `compiler.build.skip_padding` makes of that one branch a row
+    of the kernel, and so sums over rows of zeros are not computed at all.
+    """
+    _, left, _, right = shape.padding
+    if left or right:
+        extents = (*data.shape[:3], data.shape[3] + left + right, *data.shape[4:])
+        data = te.compute(extents, _zero_outside(data, shape, rows=False), name="pad")
+    return _zero_outside(data, shape, columns=False)
 
 
 def _is_static(data: Any) -> bool:
@@ -71,7 +87,7 @@ def output_size(data: Any, kernel: tuple[int, int], shape: Conv2dShape) -> tuple
 
 
 def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
-    """Return the blocked output of a dense or grouped convolution, which reads a padded copy.
+    """Return the blocked output of a dense or grouped convolution, which reads a copy with padded columns.
 
     `data` is (N, C, H, W) or blocked; `weight` as in the module's text. For groups, a block of output
     channels must lie inside one group.
@@ -84,8 +100,16 @@ def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
         weight.shape[-1],
     )
     height, width = output_size(data, (kernel_h, kernel_w), shape)
-    padded = _padded(data, shape)
     blocks_per_group = int(blocks) // shape.groups
+    skips_rows = len(weight.shape) == 6 and kernel_h > 1 and _is_static(data)
+    if skips_rows and (shape.padding[0] or shape.padding[2]):
+        read = _padded_columns(data, shape)
+    else:
+        padded = _padded(data, shape)
+
+        def read(*index: Any) -> Any:
+            return padded[index]
+
     rc = te.reduce_axis((0, weight.shape[1]), "rc")
     rh, rw = te.reduce_axis((0, kernel_h), "rh"), te.reduce_axis((0, kernel_w), "rw")
     inner = [te.reduce_axis((0, weight.shape[4]), "rv")] if len(weight.shape) == 6 else []
@@ -94,12 +118,12 @@ def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
         y, x = h * sh + rh * dh, w * sw + rw * dw
         first = 0 if shape.groups == 1 else co // blocks_per_group * weight.shape[1]
         if inner:
-            value = padded[n, first + rc, y, x, inner[0]]
+            value = read(n, first + rc, y, x, inner[0])
         elif len(data.shape) == 5:
             channel = first + rc
-            value = padded[n, channel // data.shape[4], y, x, channel % data.shape[4]]
+            value = read(n, channel // data.shape[4], y, x, channel % data.shape[4])
         else:
-            value = padded[n, first + rc, y, x]
+            value = read(n, first + rc, y, x)
         position = (co, rc, rh, rw, *inner, v)
         return te.sum(value * weight[position], axis=[rc, rh, rw, *inner])
 
