@@ -17,6 +17,7 @@ from compiler.passes.fold_constants import fold_constants
 from compiler.passes.fold_scale import fold_scale
 from compiler.passes.fuse_attention import fuse_attention
 from compiler.passes.lift_conv1d import lift_conv1d
+from compiler.passes.lift_conv3d import lift_conv3d
 from compiler.passes.lower_attention import lower_attention
 from compiler.passes.lower_group_norm import lower_group_norm
 from compiler.passes.merge_groups import merge_groups
@@ -63,6 +64,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
     return [
         *common_passes(("fuse_attention", fuse_attention(lanes))),
         ("lift_conv1d", lift_conv1d),
+        ("lift_conv3d", lift_conv3d),
         ("split_conv_transpose", split_conv_transpose),
         ("trim_kernels", trim_kernels),
         ("merge_groups", merge_groups(lanes)),
