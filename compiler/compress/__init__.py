@@ -1,7 +1,7 @@
 """Compression: fewer bits for the numbers of a model, and how few the data allows.
 
 `scheme` says what numbers become, `grids` makes it codes and scales, `data` and `calibrate` find out what
-values a model computes. Loads with numpy alone.
+values a model computes; these load neither TVM nor torch, and the package itself not even numpy.
 """
 
 from __future__ import annotations

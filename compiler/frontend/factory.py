@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,30 @@ def make_module(text: str, seed: int = 0) -> Made:
         return _accept(_call(found, arguments, keywords, text), match["name"], text)
 
 
+def find(text: str) -> Callable[[], Any]:
+    """Import what `text` names (as for `make_module`) and return a function that calls it.
+
+    What is named need not be a model: it may be a function that yields data, or the data itself, which the
+    returned function then gives.
+
+    Raises:
+        UsageError: no such module or attribute.
+        ModelError: the import raised.
+    """
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise UsageError(f"expected package.module:function, got '{text}'")
+    arguments, keywords = _arguments(match["call"], text)
+    with _importable_here():
+        found = _attribute(_import(match["home"], text), match["name"], match["home"])
+
+    def call() -> Any:
+        with _importable_here():
+            return found(*arguments, **keywords) if callable(found) else found
+
+    return call
+
+
 def _arguments(call: str | None, text: str) -> tuple[list[Any], dict[str, Any]]:
     """Read the literals in ``(1, name='x')``; nothing in it is evaluated."""
     if call is None:
@@ -89,9 +113,9 @@ def _import(home: str, text: str) -> Any:
                 f"cannot find the Python module '{home}' of '{text}'; install its package, "
                 "or run where it lies, or write path/to/file.py:factory"
             ) from error
-        raise ModelError(f"importing '{home}' failed: {_one_line(error)}") from error
+        raise ModelError(f"importing '{home}' failed: {one_line(error)}") from error
     except (Exception, SystemExit) as error:
-        raise ModelError(f"importing '{home}' failed: {_one_line(error)}") from error
+        raise ModelError(f"importing '{home}' failed: {one_line(error)}") from error
 
 
 def _import_file(path: Path) -> Any:
@@ -126,7 +150,7 @@ def _call(found: Any, arguments: list[Any], keywords: dict[str, Any], text: str)
     try:
         return found(*arguments, **keywords)
     except (Exception, SystemExit) as error:
-        raise ModelError(f"the factory '{text}' raised {_one_line(error)}") from error
+        raise ModelError(f"the factory '{text}' raised {one_line(error)}") from error
 
 
 def _accept(made: Any, name: str, text: str) -> Made:
@@ -141,8 +165,8 @@ def _accept(made: Any, name: str, text: str) -> Made:
     raise ModelError(f"expected '{text}' to give an nn.Module, or a module and its example inputs; got {got}")
 
 
-def _one_line(error: BaseException) -> str:
-    """Give the exception as one line: its kind, its message and where the user's code raised it."""
+def one_line(error: BaseException) -> str:
+    """Return the exception as one line: its kind, its message and where the user's code raised it."""
     message = " ".join(str(error).split())
     where = source_of_error(error)
     return f"{type(error).__name__}{f': {message}' if message else ''}{f' at {where}' if where else ''}"

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from compiler.frontend import load
-from compiler.frontend.factory import is_factory_text, make_module
+from compiler.frontend.factory import find, is_factory_text, make_module
 from compiler.support.errors import ModelError, UsageError
 
 MODELS = """
@@ -84,6 +84,20 @@ def test_making_a_module_leaves_the_random_state_alone(here):
     torch.manual_seed(3)
     make_module("factory_models:plain")
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_what_is_found_may_be_anything_and_is_called_anew_each_time(here):
+    make = find("factory_models.py:sized(8, depth=2)")
+    first, again = make(), make()
+    assert first[0] is not again[0]
+    assert len(first[0]) == 2
+    assert find("factory_models:number")() == 3
+    with pytest.raises(RuntimeError, match="no weights"):
+        find("factory_models:raising")()
+    with pytest.raises(UsageError, match=r"has no 'palin'; did you mean 'plain'"):
+        find("factory_models:palin")
+    with pytest.raises(UsageError, match=r"expected package\.module:function, got 'plain'"):
+        find("plain")
 
 
 @pytest.mark.parametrize(
