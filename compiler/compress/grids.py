@@ -11,7 +11,7 @@ from compiler.compress.floats import FloatGrid, float_grid
 from compiler.compress.numerics import grid_of_range, grid_of_values
 from compiler.compress.observers import Observer
 from compiler.compress.powers import power_grid
-from compiler.compress.ranges import Method
+from compiler.compress.ranges import Method, seen
 from compiler.compress.scheme import Binary, Float, Linear, Log2, Quantizer
 from compiler.compress.signs import SignGrid, sign_grid
 from compiler.support.errors import UsageError
@@ -63,6 +63,7 @@ def activation_grid(observer: Observer, quantizer: Quantizer, method: Method) ->
     if isinstance(quantizer, Float):
         return FloatGrid(quantizer)
     if isinstance(quantizer, Binary):
+        seen(observer)
         return SignGrid(quantizer, np.asarray(observer.mean_magnitude, np.float32))
     if isinstance(quantizer, Linear):
         return grid_of_range(*method.range(observer, quantizer), quantizer)

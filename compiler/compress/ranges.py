@@ -34,7 +34,7 @@ class MinMax:
 
     def range(self, observer: Observer, linear: Linear) -> Range:
         """Return the range of all values."""
-        return _with_zero(*_seen(observer))
+        return _with_zero(*seen(observer))
 
     def __str__(self) -> str:
         return "minmax"
@@ -46,7 +46,7 @@ class MovingAverage:
 
     def range(self, observer: Observer, linear: Linear) -> Range:
         """Return the averaged range."""
-        _seen(observer)
+        seen(observer)
         return _with_zero(*observer.average)
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Percentile:
 
     def range(self, observer: Observer, linear: Linear) -> Range:
         """Return the two quantiles."""
-        _seen(observer)
+        seen(observer)
         high = self.percent / 100
         return _with_zero(observer.histogram.quantile(1 - high), observer.histogram.quantile(high))
 
@@ -83,7 +83,7 @@ class LeastSquares:
 
     def range(self, observer: Observer, linear: Linear) -> Range:
         """Return the best of some hundred ranges: both ends moved at once, then each on its own."""
-        widest = best = _with_zero(*_seen(observer))
+        widest = best = _with_zero(*seen(observer))
         bins = observer.histogram.bins(_RESOLUTION)
         least = squared_error(bins, best, linear)
         # Twice over all of it, as the best place of one end depends on the other; then near the best.
@@ -108,7 +108,7 @@ class Entropy:
 
     def range(self, observer: Observer, linear: Linear) -> Range:
         """Return the best of about a hundred ranges; magnitudes count, so both ends are cut alike."""
-        low, high = _with_zero(*_seen(observer))
+        low, high = _with_zero(*seen(observer))
         bins = observer.histogram.magnitudes(_RESOLUTION)
         # Codes for the side that reaches further: all of them if there is but one side.
         side = 0.5 if linear.symmetric else max(-low, high) / (high - low or 1)
@@ -216,8 +216,12 @@ def _divergence(counts: np.ndarray, kept: int, levels: int) -> float:
     return float(reference @ np.log(reference * (spread.sum() / spread)))
 
 
-def _seen(observer: Observer) -> Range:
-    """Return the least and the greatest value, or raise that there is none."""
+def seen(observer: Observer) -> Range:
+    """Return the least and the greatest value.
+
+    Raises:
+        InputError: nothing was observed.
+    """
     if not observer.updates:
         raise InputError("no range can be chosen for a tensor that was never computed; give calibration data")
     return observer.low, observer.high

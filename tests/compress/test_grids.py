@@ -63,8 +63,9 @@ def test_activations():
 def test_activations_that_cannot_be():
     with pytest.raises(UsageError, match="expected linear, binary or 16-bit float activations, got 4-bit"):
         activation_grid(Observer(), Log2(), MinMax())
-    with pytest.raises(InputError, match="never computed"):
-        activation_grid(Observer(), PRESETS["int8"].activations, MinMax())
+    for name in ("int8", "binary-xnor"):
+        with pytest.raises(InputError, match="never computed"):
+            activation_grid(Observer(), PRESETS[name].activations, MinMax())
     constant = Observer()
     constant.update(np.zeros(3))
     grid = activation_grid(constant, PRESETS["int8"].activations, MinMax())
