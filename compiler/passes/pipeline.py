@@ -16,10 +16,12 @@ from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_constants import fold_constants
 from compiler.passes.fold_scale import fold_scale
 from compiler.passes.fuse_attention import fuse_attention
+from compiler.passes.kernels.quantize import legalizations
 from compiler.passes.lift_conv1d import lift_conv1d
 from compiler.passes.lift_conv3d import lift_conv3d
 from compiler.passes.lower_attention import lower_attention
 from compiler.passes.lower_group_norm import lower_group_norm
+from compiler.passes.lower_quantized import lower_quantized
 from compiler.passes.merge_groups import merge_groups
 from compiler.passes.multiply_reciprocal import multiply_reciprocal
 from compiler.passes.pack_dense import pack_dense
@@ -63,6 +65,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
     lanes = max(4, target.lanes("float32"))
     return [
         *common_passes(("fuse_attention", fuse_attention(lanes))),
+        ("lower_quantized", lower_quantized),
         ("lift_conv1d", lift_conv1d),
         ("lift_conv3d", lift_conv3d),
         ("split_conv_transpose", split_conv_transpose),
@@ -70,7 +73,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
         ("merge_groups", merge_groups(lanes)),
         ("block_layout", block_layout(lanes)),
         ("pack_dense", pack_dense(lanes)),
-        *fuse_passes(),
+        *fuse_passes(cpu=True),
     ]
 
 
@@ -85,12 +88,12 @@ def dispatch_passes() -> list[tuple[str, Pass]]:
     ]
 
 
-def fuse_passes() -> list[tuple[str, Pass]]:
+def fuse_passes(*, cpu: bool) -> list[tuple[str, Pass]]:
     """Return the passes from operators to fused kernels."""
     return [
         ("decompose", relax.transform.DecomposeOpsForInference()),
         *dispatch_passes(),
-        ("legalize", relax.transform.LegalizeOps()),
+        ("legalize", relax.transform.LegalizeOps(legalizations(cpu=cpu))),
         ("fold_legalized", relax.transform.FoldConstant()),
         ("annotate_patterns", relax.transform.AnnotateTIROpPattern()),
         ("fuse_ops", relax.transform.FuseOps()),
@@ -101,7 +104,7 @@ def fuse_passes() -> list[tuple[str, Pass]]:
 
 def passes_for(target: Target) -> list[tuple[str, Pass]]:
     """Return the ordered passes for `target`."""
-    return cpu_passes(target) if target.kind == "cpu" else [*common_passes(), *fuse_passes()]
+    return cpu_passes(target) if target.kind == "cpu" else [*common_passes(), *fuse_passes(cpu=False)]
 
 
 def optimize(

@@ -26,6 +26,7 @@ from compiler.schedule.blocks import (
     schedule_copies,
     unroll_and_vectorize,
 )
+from compiler.schedule.dot_product import register, temporaries
 from compiler.schedule.gate import is_gate, schedule_gate
 from compiler.schedule.tasks import choose_chunk
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
@@ -47,9 +48,12 @@ class Decisions:
     chunk: int
 
 
-def legal(target: Target) -> list[Tile]:
-    """Return every tile that `target` has registers for."""
+def legal(target: Target, *, integer: bool = False) -> list[Tile]:
+    """Return every tile that `target` has registers for; of `integer` products for dot products of bytes."""
     tiles = legal_tiles(target, max_rows=28, max_vectors=4)
+    if integer:
+        spare = target.vector.registers - temporaries(target)
+        return [tile for tile in tiles if tile.accumulators + 2 * tile.vectors <= spare]
     if target.arch not in ("aarch64", "arm"):
         return tiles
     # LLVM loads four input channels of a column at once for NEON, so each row has a register of its own.
@@ -61,7 +65,8 @@ def legal(target: Target) -> list[Tile]:
 class Extents:
     """The output's extents, rows 1 for a pointwise convolution; None stands for a symbolic one.
 
-    A row of it reads `row_bytes` bytes of the input; an input channel belongs to one of `groups`.
+    A row of it reads `row_bytes` bytes of the input; an input channel belongs to one of `groups`. `integer`
+    says that the products are of bytes.
     """
 
     images: int | None
@@ -70,6 +75,7 @@ class Extents:
     columns: int | None
     row_bytes: float
     groups: int = 1
+    integer: bool = False
 
 
 def default(extents: Extents, target: Target) -> Decisions:
@@ -77,7 +83,8 @@ def default(extents: Extents, target: Target) -> Decisions:
     images, blocks, rows, columns = extents.images, extents.blocks, extents.rows, extents.columns
     # Blocks of one tile share what is broadcast, so they must read the same channels.
     shared = blocks if blocks is None else blocks // extents.groups
-    tiles = [tile for tile in legal(target) if extents.groups == 1 or (shared or 1) % tile.vectors == 0]
+    fitting = legal(target, integer=extents.integer)
+    tiles = [tile for tile in fitting if extents.groups == 1 or (shared or 1) % tile.vectors == 0]
     if images is None and columns is not None:
         # Beside a symbolic extent TVM's loop partitioning mixes indices of 32 and 64 bits: no shorter tile.
         tiles = [tile for tile in tiles if columns % tile.rows == 0]
@@ -108,7 +115,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
         rows = extent(sch, row[0]) if row else 1
         sizes = (extent(sch, image), extent(sch, block), rows, extent(sch, column))
         groups = int(sch.get(anchor).annotations.get(GROUPS, 1))
-        decisions = default(Extents(*sizes, row_bytes, groups), target)
+        decisions = default(Extents(*sizes, row_bytes, groups, _bytes_dtype(sch, anchor) is not None), target)
     outer_block, inner_block = sch.split(block, [None, decisions.tile.vectors])
     outer_column, inner_column = sch.split(column, [None, decisions.tile.rows])
     chunk, step = sch.split(row[0] if row else outer_column, [None, decisions.chunk])
@@ -116,7 +123,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     sch.reorder(image, chunk, outer_block, *steps, inner_column, inner_block, lane)
     sch.annotate(steps[-1], PARTITION, 1)
     sch.parallel(sch.fuse(image, chunk, outer_block))
-    _accumulate(sch, anchor, steps[-1], rows_below=len(row))
+    _accumulate(sch, anchor, steps[-1], target, rows_below=len(row))
     unroll_and_vectorize(sch, sch.get_loops(output)[-3:])
     schedule_copies(sch)
     return True
@@ -127,10 +134,18 @@ def _row_bytes(sch: Schedule, anchor: Any) -> float:
     data, rows = _input_shape(sch, anchor), extent(sch, sch.get_loops(anchor)[2])
     if rows is None or any(size is None for size in data):
         return float("inf")
-    elements = 4.0
-    for size in data[1:]:
-        elements *= size or 1
-    return elements / rows
+    size = 4.0 if _bytes_dtype(sch, anchor) is None else 1.0
+    for each in data[1:]:
+        size *= each or 1
+    return size / rows
+
+
+def _bytes_dtype(sch: Schedule, anchor: Any) -> str | None:
+    """Return the dtype of what is convolved if the sums are integers, else None."""
+    block = sch.get(anchor)
+    if str(block.writes[0].source.dtype) != "int32":
+        return None
+    return str(block.reads[0].source.dtype)
 
 
 def _input_shape(sch: Schedule, anchor: Any) -> list[int | None]:
@@ -143,7 +158,7 @@ def _is_pointwise(sch: Schedule, anchor: Any) -> bool:
     """Tell whether the kernel is 1 x 1 and input and output have the same static rows and columns."""
     loops = [extent(sch, loop) for loop in sch.get_loops(anchor)]
     data = _input_shape(sch, anchor)
-    if len(loops) != 9 or len(data) != 5 or None in data[2:4]:
+    if len(loops) not in (9, 10) or len(data) != 5 or None in data[2:4]:
         return False
     return loops[6:8] == [1, 1] and data[2:4] == loops[2:4]
 
@@ -158,7 +173,7 @@ def _flatten(sch: Schedule, anchor: Any, output: Any) -> None:
     reindex(sch, anchor, output, flat)
 
 
-def _accumulate(sch: Schedule, anchor: Any, tile: Any, rows_below: int) -> None:
+def _accumulate(sch: Schedule, anchor: Any, tile: Any, target: Target, rows_below: int) -> None:
     """Compute the accumulators of one tile: the reduction outside, the tile unrolled inside.
 
     Columns lie outside of blocks: what a column broadcasts is used up before the next one is loaded.
@@ -172,7 +187,16 @@ def _accumulate(sch: Schedule, anchor: Any, tile: Any, rows_below: int) -> None:
         # two columns of the output share, in registers that there are not.
         channel, kernel_row, kernel_column = reduction
         reduction = [kernel_column, channel, kernel_row]
-    sch.reorder(image, *row, *reduction, column, block, lane)
-    unroll_and_vectorize(sch, [column, block, lane])
+    dtype = _bytes_dtype(sch, anchor)
+    if dtype is None:
+        sch.reorder(image, *row, *reduction, column, block, lane)
+        unroll_and_vectorize(sch, [column, block, lane])
+    else:
+        *reduction, four = reduction
+        sch.reorder(image, *row, *reduction, column, block, lane, four)
+        sch.unroll(column)
+        sch.unroll(block)
     zero = sch.decompose_reduction(anchor, reduction[0])
     unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
+    if dtype is not None:
+        sch.tensorize(lane, register(target, dtype))

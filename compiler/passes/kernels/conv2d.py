@@ -32,11 +32,11 @@ def _extent(size: Any, kernel: int, stride: int, before: int, after: int, dilati
 
 
 def _zero_outside(
-    data: Any, shape: Conv2dShape, *, rows: bool = True, columns: bool = True
+    data: Any, shape: Conv2dShape, *, rows: bool = True, columns: bool = True, outside: int = 0
 ) -> Callable[..., Any]:
     """Return a function that reads `data` at (n, c, y, x, ...), where y and x count from the padding's edge.
 
-    Outside of the image it gives zero. `rows` and `columns` say which of the two are tested.
+    Outside of the image it gives `outside`. `rows` and `columns` say which of the two are tested.
     """
     top, left, _, _ = shape.padding
     height, width = data.shape[2], data.shape[3]
@@ -45,19 +45,19 @@ def _zero_outside(
     def read(n: Any, c: Any, y: Any, x: Any, *rest: Any) -> Any:
         tests = [y >= top, y < height + top] * rows + [x >= left, x < width + left] * columns
         source = (n, c, y - top, x - left, *rest)
-        return tirx.if_then_else(tirx.all(*tests), data[source], tirx.const(0, data.dtype))
+        return tirx.if_then_else(tirx.all(*tests), data[source], tirx.const(outside, data.dtype))
 
     return read
 
 
-def _padded(data: Any, shape: Conv2dShape) -> Any:
-    """Return `data` with zeros around its axes 2 and 3, made once before the convolution reads it."""
+def _padded(data: Any, shape: Conv2dShape, outside: int = 0) -> Any:
+    """Return `data` with `outside` around its axes 2 and 3, made once before the convolution reads it."""
     top, left, bottom, right = shape.padding
     if not any(shape.padding):
         return data
     rows, columns = data.shape[2] + top + bottom, data.shape[3] + left + right
     extents = (*data.shape[:2], rows, columns, *data.shape[4:])
-    return te.compute(extents, _zero_outside(data, shape), name="pad")
+    return te.compute(extents, _zero_outside(data, shape, outside=outside), name="pad")
 
 
 def _padded_columns(data: Any, shape: Conv2dShape) -> Callable[..., Any]:
@@ -133,6 +133,32 @@ def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
     )  # fmt: skip
 
 
+def conv2d_integer(data: Any, weight: Any, shape: Conv2dShape, outside: int) -> Any:
+    """Return the sums, int32, of a convolution of bytes; padding is `outside`, the zero point of `data`.
+
+    `data` is blocked, of 4 g channels a block; `weight` is (O/c, I / (4 g), KH, KW, g, c, 4): four input
+    channels of one output lie side by side, as dot products of four bytes take them.
+    """
+    (sh, sw), (dh, dw) = shape.strides, shape.dilation
+    blocks, depth, kernel_h, kernel_w, quads, lanes, _ = weight.shape
+    height, width = output_size(data, (int(kernel_h), int(kernel_w)), shape)
+    padded = _padded(data, shape, outside)
+    blocks_per_group = int(blocks) // shape.groups
+    rc, rh, rw = (te.reduce_axis((0, n), a) for n, a in ((depth, "rc"), (kernel_h, "rh"), (kernel_w, "rw")))
+    rq, rb = te.reduce_axis((0, quads), "rq"), te.reduce_axis((0, 4), "rb")
+
+    def product(n: Any, co: Any, h: Any, w: Any, v: Any) -> Any:
+        first = 0 if shape.groups == 1 else co // blocks_per_group * depth
+        value = padded[n, first + rc, h * sh + rh * dh, w * sw + rw * dw, rq * 4 + rb]
+        taken = value.astype("int32") * weight[co, rc, rh, rw, rq, v, rb].astype("int32")
+        return te.sum(taken, axis=[rc, rh, rw, rq, rb])
+
+    return te.compute(
+        (data.shape[0], blocks, height, width, lanes), product, name="conv2d",
+        attrs={RULE: "conv2d", GROUPS: shape.groups},
+    )  # fmt: skip
+
+
 def depthwise_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
     """Return the blocked output of a depthwise convolution; `weight` is (C/c, KH, KW, c).
 
@@ -183,3 +209,10 @@ def pack_depthwise_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
     channels, _, kernel_h, kernel_w = weight.shape
     padded = np.pad(weight[:, 0], ((0, -channels % lanes), (0, 0), (0, 0)))
     return np.ascontiguousarray(padded.reshape(-1, lanes, kernel_h, kernel_w).transpose(0, 2, 3, 1))
+
+
+def pack_integer_weights(weight: np.ndarray, lanes: int, input_lanes: int) -> np.ndarray:
+    """Return OIHW weights as `conv2d_integer` takes them: (O/c, I/i, KH, KW, i/4, c, 4), padded with zeros."""
+    packed = pack_weights(weight, lanes, input_lanes)
+    quads = packed.reshape(*packed.shape[:4], input_lanes // 4, 4, lanes)
+    return np.ascontiguousarray(quads.swapaxes(-1, -2))
