@@ -19,11 +19,11 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from compiler.passes.constants import array_of, constant
+from compiler.ir.constants import array_of, constant
+from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, pool, winograd
 from compiler.passes.kernels import conv2d as kernel
 from compiler.passes.kernels.layout import pack, pack_array, unpack
-from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
 from compiler.passes.winograd_choice import choose_winograd
 
 _UNARY = {

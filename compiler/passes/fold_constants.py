@@ -14,8 +14,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from compiler.passes.constants import array_of, constant
-from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_extents
+from compiler.ir.constants import array_of, constant
+from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents
 
 _LARGEST = 1 << 28
 """Bytes above which a result is not made a constant: it would be larger than what it is made of."""

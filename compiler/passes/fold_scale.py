@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.passes.constants import array_of, channel_vector, constant
-from compiler.passes.rewriter import Rewriter, is_call, module_pass
+from compiler.ir.constants import array_of, channel_vector, constant
+from compiler.ir.rewriter import Rewriter, is_call, module_pass
 
 _CONVOLUTIONS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d")
 _TRANSPOSED = ("relax.nn.conv1d_transpose", "relax.nn.conv2d_transpose", "relax.nn.conv3d_transpose")

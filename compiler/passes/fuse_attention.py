@@ -14,9 +14,9 @@ from typing import Any
 
 import tvm
 
+from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_shape
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE
 from compiler.passes.kernels.attention import AttentionShape, attention
-from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_shape
 
 
 class _FuseAttention(Rewriter):

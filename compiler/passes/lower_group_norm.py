@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.passes.constants import constant
-from compiler.passes.rewriter import Rewriter, is_call, module_pass
+from compiler.ir.constants import constant
+from compiler.ir.rewriter import Rewriter, is_call, module_pass
 
 
 class _LowerGroupNorm(Rewriter):

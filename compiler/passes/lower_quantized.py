@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.passes.constants import array_of, constant
-from compiler.passes.rewriter import Rewriter, is_call, module_pass
+from compiler.ir.constants import array_of, constant
+from compiler.ir.rewriter import Rewriter, is_call, module_pass
 
 _BYTES = ("int8", "uint8")
 _MOVES = (

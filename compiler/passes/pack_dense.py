@@ -13,10 +13,10 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
-from compiler.passes.constants import array_of, constant
+from compiler.ir.constants import array_of, constant
+from compiler.ir.rewriter import Rewriter, is_call, module_pass
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE
 from compiler.passes.kernels import dense as kernel
-from compiler.passes.rewriter import Rewriter, is_call, module_pass
 
 _WORTH_PACKING = 4
 """Rows that share a matrix from which on packing it pays: it costs about as much as two of them."""

@@ -16,8 +16,8 @@ from typing import Any
 import tvm_ffi
 from tvm import relax, tirx
 
+from compiler.ir.rewriter import is_call, module_pass
 from compiler.passes.recognize_match import Recognizer, dtype_of
-from compiler.passes.rewriter import is_call, module_pass
 
 _LOWEST = -1e30
 """A masking number at or below this swallows any score added to it."""

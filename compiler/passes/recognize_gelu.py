@@ -13,8 +13,8 @@ from typing import Any
 
 from tvm import relax
 
+from compiler.ir.rewriter import is_call, module_pass
 from compiler.passes.recognize_match import Recognizer, close, is_polynomial
-from compiler.passes.rewriter import is_call, module_pass
 
 _SLOPE = math.sqrt(2 / math.pi)
 

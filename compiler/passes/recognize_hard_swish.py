@@ -10,8 +10,8 @@ from typing import Any
 
 from tvm import relax
 
+from compiler.ir.rewriter import is_call, module_pass
 from compiler.passes.recognize_match import Recognizer, close, dtype_of, is_polynomial
-from compiler.passes.rewriter import is_call, module_pass
 
 
 class _RecognizeHardSwish(Recognizer):

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.passes.constants import array_of
-from compiler.passes.rewriter import Rewriter, is_call
+from compiler.ir.constants import array_of
+from compiler.ir.rewriter import Rewriter, is_call
 
 Polynomial = dict[int, float]
 """Coefficients by exponent."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm import relax
 
+from compiler.ir.rewriter import is_call, module_pass
 from compiler.passes.recognize_match import (
     Recognizer,
     along,
@@ -22,7 +23,6 @@ from compiler.passes.recognize_match import (
     holds_only,
     static_shape_of_axes,
 )
-from compiler.passes.rewriter import is_call, module_pass
 
 
 class _RecognizeRmsNorm(Recognizer):

@@ -16,8 +16,8 @@ import numpy as np
 from tvm import relax
 from tvm_ffi import structural_equal
 
-from compiler.passes.constants import array_of, constant
-from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_extents
+from compiler.ir.constants import array_of, constant
+from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents
 
 
 class _Simplify(Rewriter):

@@ -11,8 +11,8 @@ from typing import Any
 
 from tvm import relax
 
-from compiler.passes.constants import array_of, constant
-from compiler.passes.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
+from compiler.ir.constants import array_of, constant
+from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
 
 
 class _TrimKernels(Rewriter):

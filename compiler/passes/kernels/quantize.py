@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from compiler.passes.constants import array_of
+from compiler.ir.constants import array_of
 
 _Legalize = Callable[[relax.BlockBuilder, Any], Any]
 
