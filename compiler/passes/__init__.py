@@ -1,5 +1,5 @@
 """Graph passes that keep a model's meaning."""
 
-from compiler.passes.pipeline import PassRecord, optimize
+from compiler.passes.pipeline import PassRecord, canonicalize, optimize
 
-__all__ = ["PassRecord", "optimize"]
+__all__ = ["PassRecord", "canonicalize", "optimize"]

@@ -43,14 +43,27 @@ class PassRecord:
     summary: str
 
 
+CANONICAL: tuple[tuple[str, Pass], ...] = (
+    ("fold_constants", fold_constants),
+    ("simplify", simplify),
+    *RECOGNIZERS,
+    ("fold_batch_norm", fold_batch_norm),
+    ("fold_scale", fold_scale),
+)
+"""What comes first for every target: one form for each thing that models spell in many ways."""
+
+
+def canonicalize(mod: tvm.IRModule) -> tvm.IRModule:
+    """Return `mod` in the form that compression looks at; `optimize` takes it as it takes any other."""
+    for _, step in CANONICAL:
+        mod = step(mod)
+    return mod
+
+
 def common_passes(*attention: tuple[str, Pass]) -> list[tuple[str, Pass]]:
     """Return what every target kind starts with; `attention` are passes that see attention as one op."""
     return [
-        ("fold_constants", fold_constants),
-        ("simplify", simplify),
-        *RECOGNIZERS,
-        ("fold_batch_norm", fold_batch_norm),
-        ("fold_scale", fold_scale),
+        *CANONICAL,
         *attention,
         ("lower_attention", lower_attention),
         ("lower_group_norm", lower_group_norm),
