@@ -3,6 +3,8 @@
 Relax's own FoldConstant compiles a kernel for every operator that it folds, some 40 ms each, and models write
 hundreds of them: transposed weights, tables of positions, masks of windows. Numpy computes the common ones
 here, and FoldConstant the rest.
+
+Weights that are dequantized stay so, for the integer layers; `fold_weights` folds those that no layer took.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from tvm import relax
 
 from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents
+from compiler.passes.keep_quantized import keep_quantized
 
 _LARGEST = 1 << 28
 """Bytes above which a result is not made a constant: it would be larger than what it is made of."""
@@ -143,5 +146,25 @@ def _take(call: Any, x: np.ndarray, indices: np.ndarray) -> np.ndarray | None:
     return None if axis is None or not inside else np.take(x, indices, int(axis))
 
 
+class _FoldWeights(_FoldConstants):
+    name = "FoldWeights"
+
+    def _value(self, call: Any) -> np.ndarray | None:
+        return _dequantized(call) if is_call(call, "relax.dequantize") else super()._value(call)
+
+
+def _dequantized(call: Any) -> np.ndarray | None:
+    data, scale, zero = (array_of(operand) for operand in call.args)
+    if data is None or scale is None or zero is None:
+        return None
+    shape = [1] * data.ndim
+    if scale.size > 1:
+        shape[int(call.attrs.axis)] = -1
+    whole = data.astype("int32") - zero.astype("int32").reshape(shape if zero.size > 1 else ())
+    return np.asarray(whole.astype("float32") * scale.reshape(shape if scale.size > 1 else ()))
+
+
 _by_numpy = module_pass(_FoldConstants)
-fold_constants = tvm.transform.Sequential([_by_numpy, relax.transform.FoldConstant()], name="FoldConstants")
+_by_tvm = keep_quantized(relax.transform.FoldConstant())
+fold_constants = tvm.transform.Sequential([_by_numpy, _by_tvm], name="FoldConstants")
+fold_weights = module_pass(_FoldWeights)

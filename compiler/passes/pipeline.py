@@ -13,7 +13,7 @@ from tvm import relax
 from compiler.passes import dump as ir_dump
 from compiler.passes.block_layout import block_layout
 from compiler.passes.fold_batch_norm import fold_batch_norm
-from compiler.passes.fold_constants import fold_constants
+from compiler.passes.fold_constants import fold_constants, fold_weights
 from compiler.passes.fold_scale import fold_scale
 from compiler.passes.fuse_attention import fuse_attention
 from compiler.passes.kernels.quantize import legalizations
@@ -79,6 +79,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
     return [
         *common_passes(("fuse_attention", fuse_attention(lanes))),
         ("lower_quantized", lower_quantized),
+        ("fold_weights", fold_weights),
         ("lift_conv1d", lift_conv1d),
         ("lift_conv3d", lift_conv3d),
         ("split_conv_transpose", split_conv_transpose),
@@ -117,7 +118,9 @@ def fuse_passes(*, cpu: bool) -> list[tuple[str, Pass]]:
 
 def passes_for(target: Target) -> list[tuple[str, Pass]]:
     """Return the ordered passes for `target`."""
-    return cpu_passes(target) if target.kind == "cpu" else [*common_passes(), *fuse_passes(cpu=False)]
+    if target.kind == "cpu":
+        return cpu_passes(target)
+    return [*common_passes(), ("fold_weights", fold_weights), *fuse_passes(cpu=False)]
 
 
 def optimize(

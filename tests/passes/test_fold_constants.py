@@ -5,7 +5,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from compiler.passes.fold_constants import _by_numpy, fold_constants
+from compiler.passes.fold_constants import _by_numpy, fold_constants, fold_weights
 from tests.passes.graphs import const, graph, operators, random, run
 
 R = relax.op
@@ -72,3 +72,28 @@ def test_what_numpy_does_not_know_tvm_folds():
 def test_stays(kept):
     before = graph(lambda emit, x: R.multiply(x, emit(R.sum(emit(kept(const(3)))))), x=(1,))
     tvm.ir.assert_structural_equal(_by_numpy(before), before)
+
+
+def _quantized(axis, scale, zero):
+    stored = relax.const(np.arange(-12, 12, dtype="int8").reshape(2, 3, 4))
+    return R.dequantize(stored, relax.const(scale), relax.const(zero), axis=axis)
+
+
+@pytest.mark.parametrize(
+    ("axis", "scale", "zero"),
+    [
+        (0, np.array(0.5, "float32"), np.array(0, "int8")),
+        (1, np.array([0.1, 0.2, 0.3], "float32"), np.array([0, 1, -2], "int8")),
+        (-1, np.array([0.1, 0.2, 0.3, 4], "float32"), np.zeros(4, "int8")),
+    ],
+)
+def test_quantized_weights_are_folded_only_when_no_layer_takes_them(axis, scale, zero):
+    def build(emit, x):
+        return R.add(emit(R.multiply(x, emit(_quantized(axis, scale, zero)))), emit(R.sin(const(2, 3, 4))))
+
+    before = graph(build, x=(2, 3, 4))
+    kept = fold_constants(before)
+    assert operators(kept) == ["dequantize", "multiply", "add"]
+    folded = fold_weights(kept)
+    assert operators(folded) == ["multiply", "add"]
+    np.testing.assert_array_equal(run(folded, random(2, 3, 4)), run(before, random(2, 3, 4)))
