@@ -50,29 +50,44 @@ def _is(value: Any, number: float) -> bool:
     return isinstance(value, tirx.FloatImm) and value.value == number
 
 
+_Branch = tuple[Any, Any, Any]
+"""A condition, what to do where it holds, and what else, or None."""
+
+
+def _as_branch(stmt: Any) -> _Branch | None:
+    if isinstance(stmt, tirx.IfThenElse):
+        return stmt.condition, stmt.then_case, stmt.else_case
+    guarded = _guarded(stmt)
+    return None if guarded is None else (*guarded, None)
+
+
 def _branch(stmt: Any) -> Any:
-    """Return the sequence `stmt` with its guarded updates under branches."""
+    """Return the sequence `stmt` with its guarded updates under branches, one for equal conditions in a row."""
     if not isinstance(stmt, tirx.SeqStmt):
         return stmt
     conditions: list[Any] = []
 
-    def number(guarded: tuple[Any, Any] | None) -> int:
-        if guarded is None:
+    def number(branch: _Branch | None) -> int:
+        if branch is None:
             return -1
         for index, known in enumerate(conditions):
-            if tvm_ffi.structural_equal(known, guarded[0]):
+            if tvm_ffi.structural_equal(known, branch[0]):
                 return index
-        conditions.append(guarded[0])
+        conditions.append(branch[0])
         return len(conditions) - 1
 
-    pairs = [(each, _guarded(each)) for each in stmt.seq]
+    pairs = [(each, _as_branch(each)) for each in stmt.seq]
     result: list[Any] = []
     for index, run in groupby(pairs, key=lambda pair: number(pair[1])):
         if index < 0:
             result += [each for each, _ in run]
             continue
-        updates = [guarded[1] for _, guarded in run if guarded is not None]
-        result.append(tirx.IfThenElse(conditions[index], tirx.stmt_seq(*updates), None))
+        branches = [branch for _, branch in run if branch is not None]
+        otherwise = [branch[2] for branch in branches if branch[2] is not None]
+        held = tirx.stmt_seq(*(branch[1] for branch in branches))
+        result.append(
+            tirx.IfThenElse(conditions[index], held, tirx.stmt_seq(*otherwise) if otherwise else None)
+        )
     return tirx.stmt_seq(*result)
 
 
@@ -82,18 +97,15 @@ def _hoist(stmt: Any) -> Any:
         return stmt
     branch = stmt.body
     used = tirx.analysis.undefined_vars(branch.condition, [])
-    if branch.else_case is not None or any(var.same_as(stmt.loop_var) for var in used):
+    if any(var.same_as(stmt.loop_var) for var in used) or branch.else_case is not None:
         return stmt
-    loop = tirx.For(
-        stmt.loop_var,
-        stmt.min,
-        stmt.extent,
-        stmt.kind,
-        branch.then_case,
-        stmt.thread_binding,
-        stmt.annotations,
-    )
-    return tirx.IfThenElse(branch.condition, loop, None)
+
+    def loop(body: Any) -> Any:
+        return tirx.For(
+            stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding, stmt.annotations
+        )
+
+    return tirx.IfThenElse(branch.condition, loop(branch.then_case), None)
 
 
 @function_pass("SkipPadding")

@@ -24,6 +24,8 @@ from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass
 
 _BYTES = ("int8", "uint8")
+_FAR = float(1 << 30)
+"""Quanta from zero up to which `quantize` of a step of 1 rounds to 32-bit integers without clipping first."""
 _MOVES = (
     "relax.reshape", "relax.permute_dims", "relax.strided_slice", "relax.expand_dims", "relax.squeeze",
     "relax.flatten", "relax.nn.max_pool2d", "relax.nn.max_pool1d",
@@ -44,11 +46,12 @@ class _Grid:
 class _Value:
     """The sum of tensors times factors plus an offset, clipped to [low, high]; factors and offset broadcast.
 
-    `grid` is set where the value is that of bytes.
+    The sum is never further from zero than `reach`. `grid` is set where the value is that of bytes.
     """
 
     terms: tuple[tuple[Any, np.ndarray], ...]
     offset: np.ndarray
+    reach: float
     low: float = -np.inf
     high: float = np.inf
     grid: _Grid | None = None
@@ -119,7 +122,7 @@ class _LowerQuantized(Rewriter):
         """Return the value of `expr` such that it can be added to another: without bounds."""
         value = self._values.get(expr)
         if value is None or value.bounded:
-            return _Value(((expr, _one()),), _zero())
+            return _Value(((expr, _one()),), _zero(), np.inf)
         return value
 
     # Rules
@@ -147,6 +150,8 @@ class _LowerQuantized(Rewriter):
         # Bounds that the bytes cannot leave anyway need no clipping: rounding is monotonic.
         low = low if low > info.min - shift else -np.inf
         high = high if high < info.max - shift else np.inf
+        if value.reach / step > _FAR:
+            low, high = max(low, info.min - shift), min(high, info.max - shift)
         terms = [(tensor, (factor / np.float32(step)).astype("float32")) for tensor, factor in value.terms]
         total = self._sum(terms, (value.offset / np.float32(step)).astype("float32"), low, high)
         return relax.op.quantize(
@@ -161,15 +166,19 @@ class _LowerQuantized(Rewriter):
         data, grid, (stored, scale) = value.grid.data, value.grid, weight
         if is_call(call, "relax.matmul"):
             sums = self.emit(relax.op.matmul(data, constant(stored), out_dtype="int32"))
-            correction = stored.astype("int64").sum(0)
+            correction, largest = stored.astype("int64").sum(0), abs(stored.astype("int64")).sum(0)
         else:
             sums = self.emit(self._convolution(call, data, stored, grid.zero))
-            correction = stored.astype("int64").sum(tuple(range(1, stored.ndim)))
-            spatial = (1,) * (stored.ndim - 2)
-            scale, correction = (v.reshape(-1, *spatial) for v in (scale, correction))
+            inner = tuple(range(1, stored.ndim))
+            correction, largest = (
+                v.astype("int64").sum(inner) for v in (stored, abs(stored.astype("int64")))
+            )
+            shape = (-1,) + (1,) * (stored.ndim - 2)
+            scale, correction, largest = (v.reshape(shape) for v in (scale, correction, largest))
         factor = (scale.astype("float64") * grid.scale).astype("float32")
         offset = (-grid.zero * correction * (scale.astype("float64") * grid.scale)).astype("float32")
-        return self._as(_Value(((sums, factor),), offset))
+        reach = float((255 * largest * factor).max() + abs(offset).max())
+        return self._as(_Value(((sums, factor),), offset, reach))
 
     def _convolution(self, call: Any, data: Any, weight: np.ndarray, zero: int) -> Any:
         """Return the convolution of bytes; outside of the image they are the zero point."""
@@ -218,13 +227,15 @@ class _LowerQuantized(Rewriter):
             if added is not None and value is not None and not value.bounded:
                 if added.ndim > operand.ty.ndim or added.dtype != np.float32:
                     return None
-                return self._as(replace(value, offset=value.offset + added, grid=None))
+                reach = value.reach + float(abs(added).max())
+                return self._as(replace(value, offset=value.offset + added, reach=reach, grid=None))
         if self._value(left) is None and self._value(right) is None:
             return None
         if array_of(left) is not None or array_of(right) is not None or left.ty.ndim != right.ty.ndim:
             return None
         one, other = self._open(left), self._open(right)
-        return self._as(_Value((*one.terms, *other.terms), one.offset + other.offset))
+        terms, reach = (*one.terms, *other.terms), one.reach + other.reach
+        return self._as(_Value(terms, one.offset + other.offset, reach))
 
     def _multiply(self, call: Any) -> Any | None:
         for operand, other in (call.args, reversed(call.args)):
@@ -233,7 +244,8 @@ class _LowerQuantized(Rewriter):
                 continue
             if factor.dtype == np.float32:
                 terms = tuple((tensor, own * factor) for tensor, own in value.terms)
-                return self._as(_Value(terms, value.offset * factor))
+                reach = value.reach * float(abs(factor).max())
+                return self._as(_Value(terms, value.offset * factor, reach))
         return None
 
     def _clip_between(self, call: Any) -> Any | None:
@@ -282,13 +294,13 @@ class _LowerQuantized(Rewriter):
         mean = self.emit(relax.Call(call.op, [numbers, *call.args[1:]], call.attrs, call.ty_args))
         scale = np.float32(value.grid.scale)
         offset = np.array(-value.grid.zero * value.grid.scale, "float32")
-        return self._as(_Value(((mean, np.array(scale)),), offset))
+        return self._as(_Value(((mean, np.array(scale)),), offset, value.reach))
 
 
 def _on_grid(grid: _Grid) -> _Value:
     scale = np.array(grid.scale, "float32")
     offset = np.array(-grid.zero * float(scale), "float32")
-    return _Value(((grid.data, scale),), offset, grid=grid)
+    return _Value(((grid.data, scale),), offset, 511 * grid.scale, grid=grid)
 
 
 def _number(expr: Any) -> float | None:

@@ -58,6 +58,14 @@ def trips(sch: Schedule, block: Any) -> float:
     return math.prod(math.inf if count is None else count for count in counts)
 
 
+def bytes_dtype(sch: Schedule, anchor: Any) -> str | None:
+    """Return the dtype of the left operand of `anchor` if it sums products of bytes, else None."""
+    block = sch.get(anchor)
+    if str(block.writes[0].source.dtype) != "int32":
+        return None
+    return str(block.reads[0].source.dtype)
+
+
 def epilogue(sch: Schedule, anchor: Any) -> Any | None:
     """Gather what follows `anchor` in one block, which reads a local accumulator, and return that block.
 

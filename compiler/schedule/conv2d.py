@@ -19,6 +19,7 @@ from tvm.s_tir import Schedule
 from compiler.passes.kernels import GROUPS
 from compiler.schedule.blocks import (
     PARTITION,
+    bytes_dtype,
     epilogue,
     extent,
     find_anchor,
@@ -26,7 +27,7 @@ from compiler.schedule.blocks import (
     schedule_copies,
     unroll_and_vectorize,
 )
-from compiler.schedule.dot_product import register, temporaries
+from compiler.schedule.dot_product import DOT_PRODUCT, instruction, temporaries
 from compiler.schedule.gate import is_gate, schedule_gate
 from compiler.schedule.tasks import choose_chunk
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
@@ -115,7 +116,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
         rows = extent(sch, row[0]) if row else 1
         sizes = (extent(sch, image), extent(sch, block), rows, extent(sch, column))
         groups = int(sch.get(anchor).annotations.get(GROUPS, 1))
-        decisions = default(Extents(*sizes, row_bytes, groups, _bytes_dtype(sch, anchor) is not None), target)
+        decisions = default(Extents(*sizes, row_bytes, groups, bytes_dtype(sch, anchor) is not None), target)
     outer_block, inner_block = sch.split(block, [None, decisions.tile.vectors])
     outer_column, inner_column = sch.split(column, [None, decisions.tile.rows])
     chunk, step = sch.split(row[0] if row else outer_column, [None, decisions.chunk])
@@ -134,18 +135,10 @@ def _row_bytes(sch: Schedule, anchor: Any) -> float:
     data, rows = _input_shape(sch, anchor), extent(sch, sch.get_loops(anchor)[2])
     if rows is None or any(size is None for size in data):
         return float("inf")
-    size = 4.0 if _bytes_dtype(sch, anchor) is None else 1.0
+    size = 4.0 if bytes_dtype(sch, anchor) is None else 1.0
     for each in data[1:]:
         size *= each or 1
     return size / rows
-
-
-def _bytes_dtype(sch: Schedule, anchor: Any) -> str | None:
-    """Return the dtype of what is convolved if the sums are integers, else None."""
-    block = sch.get(anchor)
-    if str(block.writes[0].source.dtype) != "int32":
-        return None
-    return str(block.reads[0].source.dtype)
 
 
 def _input_shape(sch: Schedule, anchor: Any) -> list[int | None]:
@@ -187,7 +180,7 @@ def _accumulate(sch: Schedule, anchor: Any, tile: Any, target: Target, rows_belo
         # two columns of the output share, in registers that there are not.
         channel, kernel_row, kernel_column = reduction
         reduction = [kernel_column, channel, kernel_row]
-    dtype = _bytes_dtype(sch, anchor)
+    dtype = bytes_dtype(sch, anchor)
     if dtype is None:
         sch.reorder(image, *row, *reduction, column, block, lane)
         unroll_and_vectorize(sch, [column, block, lane])
@@ -199,4 +192,4 @@ def _accumulate(sch: Schedule, anchor: Any, tile: Any, target: Target, rows_belo
     zero = sch.decompose_reduction(anchor, reduction[0])
     unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
     if dtype is not None:
-        sch.tensorize(lane, register(target, dtype))
+        sch.annotate(lane, DOT_PRODUCT, instruction(target, dtype))

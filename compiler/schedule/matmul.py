@@ -16,6 +16,7 @@ from tvm.s_tir import Schedule
 
 from compiler.schedule.blocks import (
     PARTITION,
+    bytes_dtype,
     epilogue,
     extent,
     find_anchor,
@@ -23,6 +24,7 @@ from compiler.schedule.blocks import (
     schedule_copies,
     unroll_and_vectorize,
 )
+from compiler.schedule.dot_product import DOT_PRODUCT, instruction, temporaries
 from compiler.schedule.tasks import choose_chunk
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
@@ -44,9 +46,13 @@ class Decisions:
     chunk: int | None = None
 
 
-def legal(target: Target) -> list[Tile]:
-    """Return every tile that `target` has registers for."""
-    return legal_tiles(target, max_rows=28, max_vectors=8)
+def legal(target: Target, *, integer: bool = False) -> list[Tile]:
+    """Return every tile that `target` has registers for; of `integer` products for dot products of bytes."""
+    tiles = legal_tiles(target, max_rows=28, max_vectors=8)
+    if not integer:
+        return tiles
+    spare = target.vector.registers - temporaries(target)
+    return [tile for tile in tiles if tile.accumulators + 2 * tile.vectors <= spare]
 
 
 def default(
@@ -58,12 +64,13 @@ def default(
     packed: bool,
     batch: int | None = 1,
     row_bytes: float = 0.0,
+    integer: bool = False,
 ) -> Decisions:
     """Return the cheapest decisions for `batch` products of `rows` by `vectors` vectors of `lanes` columns.
 
-    A row of the left operand has `row_bytes` bytes.
+    A row of the left operand has `row_bytes` bytes. `integer` says that the products are of bytes.
     """
-    tile = choose_tile(legal(target), rows, vectors)
+    tile = choose_tile(legal(target, integer=integer), rows, vectors)
     if not packed or rows is None or vectors is None or batch is None:
         return Decisions(tile, lanes)
     steps = -(-rows // tile.rows)
@@ -77,13 +84,15 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     if anchor is None:
         return False
     packed = sch.get(anchor).name_hint == "dense"
-    lanes = _lanes(sch, anchor, target, packed=packed)
-    rank = len(sch.get_loops(anchor)) - (2 if packed else 1)
+    dtype = bytes_dtype(sch, anchor)
+    reduction = 1 if dtype is None else 2
+    lanes = _lanes(sch, anchor, target, reduction) if packed else _lanes_of_columns(sch, anchor, target)
+    rank = len(sch.get_loops(anchor)) - reduction - (1 if packed else 0)
     output = epilogue(sch, anchor)
     if output is None or len(sch.get_loops(output)) != rank:
         return False
-    if packed and len(sch.get(anchor).reads[1].region) == 3:
-        _flatten(sch, anchor, output)
+    if packed and len(sch.get(anchor).reads[1].region) == 2 + reduction:
+        _flatten(sch, anchor, output, lanes)
     *batch, row, column = sch.get_loops(output)
     if decisions is None:
         columns = extent(sch, column)
@@ -98,7 +107,8 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
             target,
             packed=packed,
             batch=None if None in counts else math.prod(count or 1 for count in counts),
-            row_bytes=4.0 * (extent(sch, sch.get_loops(anchor)[-1]) or 1),
+            row_bytes=4.0 * (extent(sch, sch.get_loops(anchor)[-reduction]) or 1),
+            integer=dtype is not None,
         )
     outer_row, inner_row = sch.split(row, [None, decisions.tile.rows])
     outer_column, *inner_column = sch.split(column, [None, decisions.tile.vectors, lanes])
@@ -115,15 +125,21 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
         sch.reorder(*batch, outer_row, outer_column, inner_row, *inner_column)
         task, tile = _task(sch, batch, outer_row), outer_column
     sch.parallel(task)
-    _accumulate(sch, anchor, tile, lanes, packed=packed)
+    if dtype is None:
+        _accumulate(sch, anchor, tile, lanes, packed=packed)
+    else:
+        _accumulate_bytes(sch, anchor, tile, instruction(target, dtype))
     unroll_and_vectorize(sch, sch.get_loops(output)[-3:])
     schedule_copies(sch)
     return True
 
 
-def _flatten(sch: Schedule, anchor: Any, output: Any) -> None:
+def _flatten(sch: Schedule, anchor: Any, output: Any, lanes: int) -> None:
     """Make one axis of the rows of all batches, of the accumulators too: they share the panels."""
-    *batch, row = [extent(sch, loop) for loop in sch.get_loops(output)[:-1]]
+    *batch, row, columns = [extent(sch, loop) for loop in sch.get_loops(output)]
+    # Beside the test of a shorter last panel, TVM does not see that flat rows stay one axis.
+    if columns is None or columns % lanes:
+        return
     if row is None or None in batch or math.prod(count or 1 for count in batch) == 1:
         return
     sizes = [*(count or 1 for count in batch), row]
@@ -144,14 +160,16 @@ def _task(sch: Schedule, batch: list[Any], outer_row: Any) -> Any:
     return sch.fuse(*batch) if batch and math.prod(counts) >= _MANY else outer_row
 
 
-def _lanes(sch: Schedule, anchor: Any, target: Target, *, packed: bool) -> int:
-    """Return the columns of one vector: the panel's width, or the widest that divides the columns."""
-    columns = extent(sch, sch.get_loops(anchor)[-2])
-    widest = target.lanes("float32")
+def _lanes(sch: Schedule, anchor: Any, target: Target, reduction: int) -> int:
+    """Return the width of a panel."""
+    return extent(sch, sch.get_loops(anchor)[-1 - reduction]) or target.lanes("float32")
+
+
+def _lanes_of_columns(sch: Schedule, anchor: Any, target: Target) -> int:
+    """Return the columns of one vector: the widest that divides the columns."""
+    columns, widest = extent(sch, sch.get_loops(anchor)[-2]), target.lanes("float32")
     if columns is None:
         return widest
-    if packed:
-        return columns
     fitting = [lanes for lanes in (widest, widest // 2, widest // 4) if lanes > 1 and columns % lanes == 0]
     return fitting[0] if fitting else widest
 
@@ -167,3 +185,15 @@ def _accumulate(sch: Schedule, anchor: Any, tile: Any, lanes: int, *, packed: bo
     unroll_and_vectorize(sch, inner)
     zero = sch.decompose_reduction(anchor, loops[-1])
     unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
+
+
+def _accumulate_bytes(sch: Schedule, anchor: Any, tile: Any, name: str) -> None:
+    """Compute the integer accumulators of one tile: four bytes of k at a time."""
+    sch.compute_at(anchor, tile, preserve_unit_loops=True)
+    row, panel, lane, quad, four = sch.get_loops(anchor)[-5:]
+    sch.reorder(quad, row, panel, lane, four)
+    sch.unroll(row)
+    sch.unroll(panel)
+    zero = sch.decompose_reduction(anchor, quad)
+    unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
+    sch.annotate(lane, DOT_PRODUCT, name)

@@ -15,12 +15,14 @@ from tvm.s_tir import Schedule
 
 from compiler.schedule.blocks import (
     PARTITION,
+    bytes_dtype,
     epilogue,
     extent,
     find_anchor,
     schedule_copies,
     unroll_and_vectorize,
 )
+from compiler.schedule.dot_product import BYTE_PRODUCT, instruction
 from compiler.schedule.tasks import choose_chunk
 from compiler.target import Target
 
@@ -71,18 +73,23 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     sch.reorder(image, block, chunk, row, outer_column, inner_column, lane)
     sch.annotate(outer_column, PARTITION, 1)
     sch.parallel(sch.fuse(image, block, chunk))
-    _accumulate(sch, anchor, outer_column)
+    _accumulate(sch, anchor, outer_column, target)
     unroll_and_vectorize(sch, sch.get_loops(output)[-2:])
     schedule_copies(sch)
     return True
 
 
-def _accumulate(sch: Schedule, anchor: Any, tile: Any) -> None:
+def _accumulate(sch: Schedule, anchor: Any, tile: Any, target: Target) -> None:
     """Compute the accumulators of one tile; see `compiler.schedule.conv2d` for the order of the kernel."""
     sch.compute_at(anchor, tile, preserve_unit_loops=True)
     *outside, column, lane, kernel_row, kernel_column = sch.get_loops(anchor)
     sch.reorder(*outside[-3:], kernel_row, kernel_column, column, lane)
     sch.unroll(kernel_column)
-    unroll_and_vectorize(sch, [column, lane])
+    sch.unroll(column)
+    dtype = bytes_dtype(sch, anchor)
+    if dtype is None:
+        sch.vectorize(lane)
     zero = sch.decompose_reduction(anchor, kernel_row)
     unroll_and_vectorize(sch, sch.get_loops(zero)[-2:])
+    if dtype is not None:
+        sch.annotate(lane, BYTE_PRODUCT, instruction(target, dtype))

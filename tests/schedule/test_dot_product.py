@@ -9,7 +9,7 @@ from tvm import te
 from tvm.s_tir import Schedule
 
 from compiler.build.tile_functions import PIPELINE
-from compiler.schedule.dot_product import register, temporaries, wants_unsigned
+from compiler.schedule.dot_product import DOT_PRODUCT, instruction, temporaries, wants_unsigned
 from compiler.target import load
 from tests.schedule.kernels import cpu, runnable
 
@@ -38,7 +38,7 @@ def _kernel(target, dtype, rows):
     sch.reorder(outer, lane, four)
     zero = sch.decompose_reduction(block, outer)
     sch.vectorize(sch.get_loops(zero)[-1])
-    sch.tensorize(lane, register(target, dtype))
+    sch.annotate(lane, DOT_PRODUCT, instruction(target, dtype))
     return sch.mod["main"].with_attr("global_symbol", "kernel"), lanes
 
 

@@ -25,10 +25,11 @@ def _check_dense(target, rows, depth, outputs, lanes, decisions=None):
 
 @pytest.mark.parametrize("target", runnable())
 @pytest.mark.parametrize("rows", [(1,), (7,), (197,), (1, 128), (3, 50), (2, 3, 5)])
-@pytest.mark.parametrize(("depth", "outputs"), [(64, 192), (33, 40)])
+@pytest.mark.parametrize(("depth", "outputs"), [(64, 192), (33, 40), (64, 33)])
 def test_dense_layers(target, rows, depth, outputs):
     target = cpu(target)
-    lanes = max(n for n in (4, 8, 16) if outputs % n == 0 and n <= max(4, target.lanes("float32")))
+    widest = max(4, target.lanes("float32"))
+    lanes = max((n for n in (4, 8, 16) if outputs % n == 0 and n <= widest), default=widest)
     _check_dense(target, rows, depth, outputs, lanes)
 
 

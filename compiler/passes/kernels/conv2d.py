@@ -73,6 +73,18 @@ def _padded_columns(data: Any, shape: Conv2dShape) -> Callable[..., Any]:
     return _zero_outside(data, shape, columns=False)
 
 
+def _read_padded(data: Any, shape: Conv2dShape, outside: int = 0) -> Callable[..., Any]:
+    """Return a function that reads `data` as if padded: by tests, or, of unknown size, from a copy."""
+    if any(shape.padding) and _is_static(data):
+        return _zero_outside(data, shape, outside=outside)
+    padded = _padded(data, shape, outside)
+
+    def read(*index: Any) -> Any:
+        return padded[index]
+
+    return read
+
+
 def _is_static(data: Any) -> bool:
     return all(isinstance(size, (int, tirx.IntImm)) for size in data.shape[2:4])
 
@@ -168,14 +180,7 @@ def depthwise_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
     (sh, sw), (dh, dw) = shape.strides, shape.dilation
     blocks, kernel_h, kernel_w, lanes = weight.shape
     height, width = output_size(data, (int(kernel_h), int(kernel_w)), shape)
-    if any(shape.padding) and _is_static(data):
-        read = _zero_outside(data, shape)
-    else:
-        padded = _padded(data, shape)
-
-        def read(*index: Any) -> Any:
-            return padded[index]
-
+    read = _read_padded(data, shape)
     rh, rw = te.reduce_axis((0, kernel_h), "rh"), te.reduce_axis((0, kernel_w), "rw")
     return te.compute(
         (data.shape[0], blocks, height, width, lanes),
@@ -185,6 +190,27 @@ def depthwise_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
         name="depthwise_conv2d",
         attrs={RULE: "window"},
     )
+
+
+def depthwise_integer(data: Any, weight: Any, shape: Conv2dShape, outside: int) -> Any:
+    """Return the sums, int32, of a depthwise convolution of bytes; padding is `outside`.
+
+    `weight` is (C/c, KH, KW, c), signed bytes.
+    """
+    (sh, sw), (dh, dw) = shape.strides, shape.dilation
+    blocks, kernel_h, kernel_w, lanes = weight.shape
+    height, width = output_size(data, (int(kernel_h), int(kernel_w)), shape)
+    read = _read_padded(data, shape, outside)
+    rh, rw = te.reduce_axis((0, kernel_h), "rh"), te.reduce_axis((0, kernel_w), "rw")
+
+    def product(n: Any, c: Any, h: Any, w: Any, v: Any) -> Any:
+        value = read(n, c, h * sh + rh * dh, w * sw + rw * dw, v)
+        return te.sum(value.astype("int32") * weight[c, rh, rw, v].astype("int32"), axis=[rh, rw])
+
+    return te.compute(
+        (data.shape[0], blocks, height, width, lanes), product, name="depthwise_conv2d",
+        attrs={RULE: "window"},
+    )  # fmt: skip
 
 
 def pack_weights(weight: np.ndarray, lanes: int, input_lanes: int) -> np.ndarray:

@@ -30,6 +30,34 @@ def dense(x: Any, weight: Any, outputs: int) -> Any:
     )
 
 
+def dense_integer(x: Any, weight: Any, outputs: int) -> Any:
+    """Return the sums, int32, of bytes `x` (..., K) times packed bytes (ceil(N / c), K / 4, c, 4)."""
+    panels, quads, lanes, _ = weight.shape
+    kq, kb = te.reduce_axis((0, quads), "kq"), te.reduce_axis((0, 4), "kb")
+    product = te.compute(
+        (*x.shape[:-1], panels, lanes),
+        lambda *i: te.sum(
+            _at(x, *i[:-2], kq * 4 + kb).astype("int32") * weight[i[-2], kq, i[-1], kb].astype("int32"),
+            axis=[kq, kb],
+        ),
+        name="dense",
+        attrs={RULE: "dense"},
+    )
+    return te.compute(
+        (*x.shape[:-1], outputs),
+        lambda *i: _at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes),
+        name="unpack",
+    )
+
+
+def pack_integer_dense_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
+    """Return (K, N) bytes as `dense_integer` takes them, (ceil(N / c), ceil(K / 4), c, 4), padded with zeros."""
+    depth, outputs = weight.shape
+    padded = np.pad(weight, ((0, -depth % 4), (0, -outputs % lanes)))
+    quads = padded.reshape(-(-depth // 4), 4, -1, lanes)
+    return np.ascontiguousarray(quads.transpose(2, 0, 3, 1))
+
+
 def pack_dense_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
     """Return (K, N) weights as (ceil(N / lanes), K, lanes) panels, padded with zeros."""
     depth, outputs = weight.shape

@@ -12,9 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import relax, te, tirx
 
 from compiler.ir.constants import array_of
+
+_FAR = float(1 << 20)
+"""Further from zero than any byte, and nearer than what int32 cannot hold."""
 
 _Legalize = Callable[[relax.BlockBuilder, Any], Any]
 
@@ -68,15 +72,14 @@ def _quantized(call: Any, rounded: Callable[[Any], Any]) -> Callable[..., Any]:
             elif step != 1:
                 # The reciprocal in float32, as PyTorch's quantize_per_tensor takes it.
                 given = given * tirx.const(float(np.float32(1) / np.float32(step)), "float32")
-            if not isinstance(shift, int):
-                # Rounded before the zero point is added: ties would go the other way for odd ones.
-                least, most = tirx.const(float(info.min), "float32"), tirx.const(float(info.max), "float32")
-                total = tirx.nearbyint(given) + shift.astype("float32")
-                return tirx.max(tirx.min(total, most), least).astype("int32").astype(dtype)
-            # Clipped as floats first: larger ones have no integer.
-            given = tirx.min(given, tirx.const(float(info.max - shift), "float32"))
-            whole = rounded(tirx.max(given, tirx.const(float(info.min - shift), "float32")))
-            return (whole + shift if shift else whole).astype(dtype)
+            if step != 1:
+                # Larger ones have no integer. A step of 1 is our own lowering's, which knows its bounds.
+                given = tirx.max(tirx.min(given, tirx.const(_FAR, "float32")), tirx.const(-_FAR, "float32"))
+            # Rounded before the zero point is added: ties would go the other way for odd ones.
+            whole = rounded(given)
+            whole = whole + (shift if isinstance(shift, int) else shift.astype("int32"))
+            most, least = tirx.const(int(info.max), "int32"), tirx.const(int(info.min), "int32")
+            return tirx.min(tirx.max(whole, least), most).astype(dtype)
 
         return te.compute(x.shape, value, name="quantize")
 
@@ -85,6 +88,8 @@ def _quantized(call: Any, rounded: Callable[[Any], Any]) -> Callable[..., Any]:
 
 def _rounded_by_llvm(x: Any) -> Any:
     """Return `x` rounded half to even, int32; a call of LLVM's stays one vector, one of TVM's does not."""
+    if str(tvm.target.Target.current().attrs.get("mtriple", "")).startswith("x86"):
+        return tirx.call_llvm_pure_intrin("int32", "llvm.lrint", x)  # one instruction
     return tirx.call_llvm_pure_intrin("float32", "llvm.nearbyint", x).astype("int32")
 
 

@@ -1,0 +1,89 @@
+"""Dot products of four bytes become the instruction that their schedule names.
+
+    for lane (marked): for k in 4: acc[lane] = acc[lane] + int32(x[k]) * int32(w[lane, k])
+    ->  acc[0:lanes] = instruction(acc[0:lanes], x[0:4], w[0:lanes, 0:4])
+
+and, for depthwise layers, products of lanes of their own.
+
+Not one of TVM's tensor intrinsics: these cannot stand for a tile whose last rows are tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from compiler.build.statements import function_pass, map_statements
+from compiler.schedule.dot_product import BYTE_PRODUCT, BYTES, DOT_PRODUCT, product_step, step
+
+
+@function_pass("DotProducts")
+def dot_products(function: Any) -> Any:
+    """Return `function`, whose buffers are flat, with its marked loops replaced."""
+    return function.with_body(map_statements(function.body, _replace))
+
+
+def _replace(stmt: Any) -> Any:
+    if not isinstance(stmt, tirx.For) or not {DOT_PRODUCT, BYTE_PRODUCT} & set(stmt.annotations):
+        return stmt
+    lanes = int(stmt.extent)
+    if BYTE_PRODUCT in stmt.annotations:
+        alone = str(stmt.annotations[BYTE_PRODUCT])
+        return _once(stmt, lambda store: _products(store, lanes, alone))
+    name = str(stmt.annotations[DOT_PRODUCT])
+    return _once(stmt, lambda store: _whole(store, lanes, name))
+
+
+def _once(stmt: Any, change: Callable[[Any], Any]) -> Any:
+    """Return `stmt` with all its loops run once, which leaves the first indices, and its store changed."""
+    if isinstance(stmt, tirx.For):
+        body = _once(stmt.body, change)
+        return tirx.For(stmt.loop_var, stmt.min, _one(stmt.extent), tirx.ForKind.SERIAL, body)
+    if isinstance(stmt, tirx.IfThenElse):
+        return tirx.IfThenElse(stmt.condition, _once(stmt.then_case, change), None)
+    return change(stmt)
+
+
+def _one(like: Any) -> Any:
+    return tirx.IntImm(like.ty.dtype, 1)
+
+
+def _whole(store: Any, lanes: int, name: str) -> Any:
+    """Return the store of all sums for that of one product."""
+    x, w = _factors(store)
+    place = [tirx.Ramp(store.indices[0], 1, lanes)]
+    sums = tirx.BufferLoad(store.buffer, place)
+    shared = tirx.reinterpret("int32", _vector(x, BYTES))
+    result = step(name, sums, shared, _vector(w, BYTES * lanes), lanes, str(x.source.dtype))
+    return tirx.BufferStore(store.buffer, result, place)
+
+
+def _products(store: Any, lanes: int, name: str) -> Any:
+    """Return the store of all lanes for that of one; what a test puts outside of an image is a byte for all."""
+    x, w = _factors(store)
+
+    def added(bytes_: Any) -> Any:
+        place = [tirx.Ramp(store.indices[0], 1, lanes)]
+        sums = tirx.BufferLoad(store.buffer, place)
+        return tirx.BufferStore(
+            store.buffer, product_step(name, sums, bytes_, _vector(w, lanes), lanes), place
+        )
+
+    if not isinstance(x, tvm.ir.Call):
+        return added(_vector(x, lanes))
+    condition, load, outside = x.args
+    otherwise = added(tirx.Broadcast(outside, lanes)) if int(outside) else None
+    return tirx.IfThenElse(condition, added(_vector(load, lanes)), otherwise)
+
+
+def _factors(store: Any) -> tuple[Any, Any]:
+    """Return what `store` multiplies and adds, before both were made 32-bit numbers."""
+    x, w = store.value.b.a, store.value.b.b
+    return (x.value if isinstance(x, tirx.Cast) else x), w.value
+
+
+def _vector(load: Any, width: int) -> Any:
+    return tirx.BufferLoad(load.source, [tirx.Ramp(load.indices[0], 1, width)])
