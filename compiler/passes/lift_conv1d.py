@@ -31,6 +31,7 @@ class _LiftConv1d(Rewriter):
             padding=[0, left, 0, right],
             dilation=[1, int(attrs.dilation[0])],
             groups=int(attrs.groups),
+            out_dtype=attrs.out_dtype,
         )
         return relax.op.squeeze(self.emit(image), [2])
 

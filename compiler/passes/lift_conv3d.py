@@ -42,6 +42,7 @@ class _LiftConv3d(Rewriter):
             padding=[top, left, bottom, right],
             dilation=dilation,
             groups=groups,
+            out_dtype=attrs.out_dtype,
         )
         batch, channels, frames, height, width = output
         split = self.emit(relax.op.reshape(self.emit(images), (batch, frames, channels, height, width)))

@@ -36,6 +36,7 @@ class _MergeGroups(Rewriter):
             padding=expr.attrs.padding,
             dilation=expr.attrs.dilation,
             groups=groups // together,
+            out_dtype=expr.attrs.out_dtype,
         )
 
 

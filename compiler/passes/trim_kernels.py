@@ -44,6 +44,7 @@ class _TrimKernels(Rewriter):
             padding=padding,
             dilation=dilation,
             groups=int(attrs.groups),
+            out_dtype=attrs.out_dtype,
         )
 
 
