@@ -19,14 +19,17 @@ class Rewriter:
 
     A subclass overrides `rewrite`. It gets each bound expression with its arguments already rewritten and
     returns what to bind instead (or the expression itself). Inside, `definition` finds what a variable is
-    bound to in the new function, `uses` counts its readers in the old one, `old_type` is the type of the
-    binding at hand in the old function, and `emit` adds a binding.
+    bound to in the new function, `uses` counts its readers in the old one, `old_var` is the variable of the
+    binding at hand in the old function and `old_type` its type, `new` finds what became of another one, and
+    `emit` adds a binding. `inputs`, `begin` and `finish` may change what the function takes, what stands for
+    its inputs, and what it returns.
     """
 
     name: ClassVar[str] = "Rewriter"
 
     def __init__(self) -> None:
         self.builder: relax.BlockBuilder = relax.BlockBuilder()
+        self.old_var: Any = None
         self.old_type: Any = None
         self._new: dict[Any, Any] = {}
         self._definitions: dict[Any, Any] = {}
@@ -35,6 +38,25 @@ class Rewriter:
     def rewrite(self, expr: Any) -> Any:
         """Return what stands for `expr`, whose operands are rewritten already."""
         raise NotImplementedError
+
+    def inputs(self, params: list[Any]) -> list[Any]:
+        """Return what the function takes instead of `params`."""
+        return params
+
+    def begin(self, params: list[Any]) -> None:
+        """Emit what comes before all else; `replace` says what stands for one of `params`."""
+
+    def finish(self, value: Any) -> Any:
+        """Return what the function returns instead of `value`, which is rewritten already."""
+        return value
+
+    def new(self, var: Any) -> Any:
+        """Return what became of a variable of the old function."""
+        return self._new[var]
+
+    def replace(self, param: Any, value: Any) -> None:
+        """Have all that follows read `value` where the old function reads its input `param`."""
+        self._new[param] = value
 
     def emit(self, expr: Any) -> Any:
         """Bind `expr` in the new function and return the variable; constants and variables stay."""
@@ -62,14 +84,16 @@ class Rewriter:
         counts = _count_uses(function)
         self._new = {param: param for param in function.params}
         self._definitions, self._readers = {}, {param: counts[param] for param in function.params}
-        with self.builder.function("main", list(function.params), attrs=_attributes(function)):
+        params = self.inputs(list(function.params))
+        with self.builder.function("main", params, attrs=_attributes(function)):
             with self.builder.dataflow():
+                self.begin(params)
                 bindings = [b for block in function.body.blocks for b in block.bindings]
                 returned = bindings.pop() if _ends_in_result(function, bindings) else None
                 for binding in bindings:
                     self._visit(binding, counts[binding.var])
                 value = self._map(function.body.body) if returned is None else self._rewritten(returned)
-                result = self.builder.emit_output(value)
+                result = self.builder.emit_output(self.finish(value))
             self.builder.emit_func_output(result)
         return self.builder.finalize()
 
@@ -84,7 +108,7 @@ class Rewriter:
         self._readers[var] = self._readers.get(var, 0) + readers
 
     def _rewritten(self, binding: Any) -> Any:
-        self.old_type = binding.var.ty
+        self.old_var, self.old_type = binding.var, binding.var.ty
         return self.rewrite(self._map(binding.value))
 
     def _map(self, expr: Any) -> Any:

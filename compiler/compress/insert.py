@@ -1,0 +1,76 @@
+"""A planned graph becomes a quantized one: pairs of quantize and dequantize, and weights as codes.
+
+    conv2d(x, w)  ->  conv2d(dequantize(quantize(x, s, z), s, z), dequantize(codes, t, 0))
+
+What computes it may do so in float, as it is written, or in integers (`compiler.passes.lower_quantized`).
+Biases stay in float: they are added to sums, which are int32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from compiler.compress.numerics import LinearGrid
+from compiler.compress.plan import Plan
+from compiler.compress.weights import QuantizedWeights
+from compiler.ir.constants import constant
+from compiler.ir.rewriter import Rewriter
+
+
+def insert(
+    mod: tvm.IRModule,
+    plan: Plan,
+    grids: Mapping[Any, LinearGrid],
+    weights: Mapping[Any, QuantizedWeights],
+    corrections: Mapping[Any, np.ndarray],
+) -> tvm.IRModule:
+    """Return `mod` quantized as `plan` says.
+
+    Args:
+        mod: the module whose graph was planned.
+        plan: what is quantized.
+        grids: of each grid in the plan, by the value that stands for it.
+        weights: of each layer in the plan, by the value that it gives.
+        corrections: what to add to the outputs of layers.
+    """
+    return _Insert(plan, grids, weights, corrections).run(mod)
+
+
+class _Insert(Rewriter):
+    name = "InsertQuantization"
+
+    def __init__(
+        self,
+        plan: Plan,
+        grids: Mapping[Any, LinearGrid],
+        weights: Mapping[Any, QuantizedWeights],
+        corrections: Mapping[Any, np.ndarray],
+    ) -> None:
+        super().__init__()
+        self._grids = {var: grids[stands] for var, stands in plan.bytes.items()}
+        self._weights, self._corrections = weights, corrections
+
+    def begin(self, params: list[Any]) -> None:
+        for param in params:
+            if param in self._grids:
+                self.replace(param, self.emit(self._rounded(param, self._grids[param])))
+
+    def rewrite(self, expr: Any) -> Any:
+        if self.old_var in self._weights:
+            weight = self.emit(self._weights[self.old_var].expr())
+            expr = relax.Call(expr.op, [expr.args[0], weight], expr.attrs, expr.ty_args)
+        if self.old_var in self._corrections:
+            expr = relax.op.add(self.emit(expr), constant(self._corrections[self.old_var]))
+        grid = self._grids.get(self.old_var)
+        return expr if grid is None else self._rounded(self.emit(expr), grid)
+
+    def _rounded(self, value: Any, grid: LinearGrid) -> Any:
+        """Return `value` as the nearest values of `grid`."""
+        scale, zero = constant(grid.scale.reshape(())), constant(grid.zero_point.astype(np.int32).reshape(()))
+        codes = self.emit(relax.op.quantize(value, scale, zero, axis=0, out_dtype=grid.linear.storage))
+        return relax.op.dequantize(codes, scale, zero, axis=0, out_dtype="float32")

@@ -1,0 +1,206 @@
+"""A model that is being quantized: its structure, its statistics, and what can be made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+import tvm
+
+from compiler.compress.calibrate import Statistics
+from compiler.compress.correct import mean_error
+from compiler.compress.insert import insert
+from compiler.compress.numerics import LinearGrid, grid_of_range
+from compiler.compress.observe import with_outputs
+from compiler.compress.observers import Observer
+from compiler.compress.operators import output_axis
+from compiler.compress.plan import Layer, Plan, Structure
+from compiler.compress.ranges import Range
+from compiler.compress.recipe import Recipe
+from compiler.compress.simulate import Simulation
+from compiler.compress.weights import QuantizedWeights, quantize_weights
+from compiler.frontend.model import Model
+from compiler.ir.constants import array_of
+from compiler.ir.graph import Graph
+from compiler.ir.rewriter import is_call
+from compiler.support.errors import InputError, ModelError, UsageError, did_you_mean
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What is quantized, and on which grids: `grids` by the value that stands for all of a grid."""
+
+    plan: Plan
+    grids: Mapping[Any, LinearGrid]
+
+
+class Quantizer:
+    """A model in float (in the canonical form) with a recipe.
+
+    Attributes:
+        structure: the layers and groups of its graph.
+        reasons: the layers that the recipe keeps in float, by name, with why.
+        most: the plan that quantizes all other layers.
+    """
+
+    def __init__(self, model: Model, recipe: Recipe, names: Sequence[str] = ()) -> None:
+        """Look at `model`; `names` are those of its layers, in order, where they are known.
+
+        Raises:
+            ModelError: there is nothing to quantize.
+            UsageError: the scheme cannot be applied, or a name of the recipe is not there.
+        """
+        self.weights_become, self.activations_become = recipe.check_scheme()
+        self.model, self.recipe = model, recipe
+        graph = Graph(model.mod)
+        if graph.has_control_flow:
+            raise ModelError(f"{model.origin} has branches that depend on data; it cannot be quantized")
+        self.structure = Structure(graph, names)
+        self.reasons = _kept(self.structure, recipe)
+        self.most = self.structure.plan(self.reasons)
+        if not self.most.layers:
+            raise ModelError(_nothing(self.structure, self.reasons, model.origin))
+        self._statistics: Statistics | None = None
+
+    # Statistics
+
+    @cached_property
+    def observed(self) -> tuple[Any, ...]:
+        """The values to observe, in the order of the outputs of `observing`: for ranges and means."""
+        ranged = [var for values in self.most.observed.values() for var in values]
+        read = [layer.data for layer in self.most.layers] if self.recipe.bias_correction else []
+        return tuple(dict.fromkeys([*ranged, *read]))
+
+    def observing(self) -> tvm.IRModule:
+        """Return the model such that it also gives the values to observe."""
+        return with_outputs(self.model.mod, self.observed)
+
+    def observers(self) -> dict[str, Observer]:
+        """Return new observers of these values, by name."""
+        read = {layer.data: layer for layer in self.most.layers}
+        axes = {var: self._channel_axis(read[var]) if var in read else None for var in self.observed}
+        return {self.structure.names[var]: Observer(axis) for var, axis in axes.items()}
+
+    def use(self, statistics: Statistics) -> None:
+        """Take the ranges of values from `statistics`.
+
+        Raises:
+            InputError: they are of another model.
+        """
+        statistics.require(self.structure.names[var] for var in self.observed)
+        self._statistics = statistics
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was observed."""
+        assert self._statistics is not None, "use() comes first"
+        return self._statistics
+
+    def observer(self, var: Any) -> Observer:
+        """Return what was observed of a value."""
+        return self.statistics[self.structure.names[var]]
+
+    @cached_property
+    def ranges(self) -> dict[Any, Range]:
+        """The range of each observed value, by the method of the recipe."""
+        method = self.recipe.method
+        ranged = [var for values in self.most.observed.values() for var in values]
+        return {var: method.range(self.observer(var), self.activations_become) for var in ranged}
+
+    # What is made of them
+
+    @cached_property
+    def weights(self) -> dict[Any, QuantizedWeights]:
+        """The quantized weights of each layer, by the value that it gives."""
+        return {layer.var: self._weights(layer) for layer in self.most.layers}
+
+    @cached_property
+    def corrections(self) -> dict[Any, Any]:
+        """What to add to each layer's output for the mean error of its weights; empty without correction."""
+        if not self.recipe.bias_correction:
+            return {}
+        found = {}
+        for layer in self.most.layers:
+            channels = self._channels(layer)
+            if channels is not None:
+                call = self.structure.graph.definition(layer.var)
+                error = self.weights[layer.var].values - array_of(call.args[1])
+                found[layer.var] = -mean_error(call, error, channels)
+        return found
+
+    def choose(self, reasons: Mapping[str, str]) -> Choice:
+        """Return what is quantized if the layers named in `reasons` stay in float, too."""
+        plan = self.structure.plan({**self.reasons, **reasons})
+        grids = {}
+        for stands, values in plan.observed.items():
+            low = min(self.ranges[var][0] for var in values)
+            high = max(self.ranges[var][1] for var in values)
+            grids[stands] = grid_of_range(low, high, self.activations_become)
+        return Choice(plan, grids)
+
+    def quantized(self, choice: Choice) -> tvm.IRModule:
+        """Return the quantized module."""
+        chosen = {layer.var for layer in choice.plan.layers}
+        weights = {var: each for var, each in self.weights.items() if var in chosen}
+        corrections = {var: each for var, each in self.corrections.items() if var in chosen}
+        return insert(self.model.mod, choice.plan, choice.grids, weights, corrections)
+
+    def simulation(self, outputs: Sequence[Any] = ()) -> Simulation:
+        """Return the module whose layers can be quantized one by one, which also gives `outputs`."""
+        changes = (self.weights, self.corrections)
+        return Simulation(self.model, self.most, *changes, self.activations_become, outputs)
+
+    def _weights(self, layer: Layer) -> QuantizedWeights:
+        call = self.structure.graph.definition(layer.var)
+        values = array_of(call.args[1])
+        assert values is not None
+        try:
+            return quantize_weights(values, self.weights_become, output_axis(call))
+        except InputError as error:
+            raise ModelError(f"the weights of layer '{layer.name}' cannot be quantized: {error}") from error
+
+    def _channel_axis(self, layer: Layer) -> int | None:
+        """Return the axis of a layer's input that it sums over with one weight an index."""
+        call = self.structure.graph.definition(layer.var)
+        rank = int(layer.data.ty.ndim)
+        return rank - 1 if is_call(call, "relax.matmul") else 1
+
+    def _channels(self, layer: Layer) -> Any:
+        """Return the mean of each channel of what a layer reads, None where it was not observed as such."""
+        if layer.data not in self.observed:
+            return None
+        channels = self.observer(layer.data).channels
+        return None if channels is None else channels.mean
+
+
+def _kept(structure: Structure, recipe: Recipe) -> dict[str, str]:
+    """Return the layers that the recipe keeps in float, and why.
+
+    Raises:
+        UsageError: a name fits no layer.
+    """
+    reasons: dict[str, str] = {}
+    names = [layer.name for layer in structure.layers]
+    for pattern in recipe.skip:
+        found = [name for name in names if fnmatchcase(name, pattern)]
+        if not found:
+            listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise UsageError(
+                f"there is no layer '{pattern}' to skip{did_you_mean(pattern, names)} (layers: {listed})"
+            )
+        reasons |= dict.fromkeys(found, f"the recipe skips '{pattern}'")
+    ends = ((recipe.first, structure.first, "first"), (recipe.last, structure.last, "last"))
+    for policy, layers, word in ends:
+        if policy == "float":
+            reasons |= {layer.name: f"the recipe keeps the {word} layer in float" for layer in layers}
+    return reasons
+
+
+def _nothing(structure: Structure, reasons: Mapping[str, str], origin: str) -> str:
+    if structure.layers:
+        return f"nothing of {origin} is left to quantize: {'; '.join(dict.fromkeys(reasons.values()))}"
+    what = "it has no convolution or matrix product with constant weights"
+    return f"there is nothing to quantize in {origin}: {what}"

@@ -1,0 +1,153 @@
+"""A model whose layers can be quantized one by one while it runs, for want of a compilation each.
+
+    x                ->  where(on[i], dequantize(quantize(x, scales[i], zeros[i])), x)
+    conv2d(x, w)     ->  conv2d(x, w) + on[j] * conv2d(x, round(w) - w)
+
+The scales, zero points and switches are inputs of ``main``, after its own. It computes in float what the
+quantized model computes; integers differ from it where rounding errors of float32 decide on a code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import relax
+
+from compiler.compress.numerics import LinearGrid
+from compiler.compress.observe import WithOutputs
+from compiler.compress.plan import Plan
+from compiler.compress.scheme import Linear
+from compiler.compress.weights import QuantizedWeights
+from compiler.frontend.model import Model
+from compiler.ir.constants import array_of, constant
+from compiler.support.signature import Signature, TensorSpec
+
+_NAMES = ("kiln_scales", "kiln_zeros", "kiln_rounded", "kiln_layers")
+_DTYPES = ("float32", "int32", "float32", "float32")
+
+
+@dataclass(frozen=True, eq=False)
+class Switches:
+    """Which values and layers of a simulation are quantized, and how: its inputs after the model's own."""
+
+    scales: np.ndarray
+    zeros: np.ndarray
+    rounded: np.ndarray
+    layers: np.ndarray
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """The inputs, in order."""
+        return [self.scales, self.zeros, self.rounded, self.layers]
+
+
+class Simulation:
+    """The module of a simulation, and what to give it.
+
+    Attributes:
+        mod: the module; ``main`` returns the outputs of the model, then the values that were asked for.
+        signature: of its inputs; the outputs are the model's own.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        plan: Plan,
+        weights: Mapping[Any, QuantizedWeights],
+        corrections: Mapping[Any, np.ndarray],
+        activations: Linear,
+        outputs: Sequence[Any] = (),
+    ) -> None:
+        """Make the module of `model` and the most that may be quantized in it; `outputs` are values of it."""
+        # What was only moved is on the grid already.
+        self._values = [var for stands in plan.observed.values() for var in stands]
+        self._layers = [layer.var for layer in plan.layers]
+        errors = _Errors(weights, corrections)
+        self.mod = _Simulate(self._values, self._layers, errors, outputs, activations.storage).run(model.mod)
+        sizes = [len(self._values)] * 3 + [len(self._layers)]
+        added = [TensorSpec(n, (max(1, s),), d) for n, s, d in zip(_NAMES, sizes, _DTYPES, strict=True)]
+        own = model.signature
+        self.signature = Signature((*own.inputs, *added), own.outputs, dims=own.dims)
+
+    def switches(self, plan: Plan, grids: Mapping[Any, LinearGrid]) -> Switches:
+        """Return what quantizes as `plan` says, which may be less than what the simulation was made for."""
+        made = [grids[plan.bytes[var]] if var in plan.bytes else None for var in self._values]
+        layers = {layer.var for layer in plan.layers}
+        return Switches(
+            _vector([1.0 if grid is None else float(grid.scale) for grid in made], "float32"),
+            _vector([0 if grid is None else int(grid.zero_point) for grid in made], "int32"),
+            _vector([float(grid is not None) for grid in made], "float32"),
+            _vector([float(var in layers) for var in self._layers], "float32"),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    """What quantizing a layer changes in what it gives, by the value that it gives."""
+
+    weights: Mapping[Any, QuantizedWeights]
+    corrections: Mapping[Any, np.ndarray]
+
+
+def _vector(values: Sequence[float], dtype: str) -> np.ndarray:
+    return np.array(values or [0], dtype)
+
+
+class _Simulate(WithOutputs):
+    name = "Simulate"
+
+    def __init__(
+        self,
+        values: Sequence[Any],
+        layers: Sequence[Any],
+        errors: _Errors,
+        outputs: Sequence[Any],
+        storage: str,
+    ) -> None:
+        super().__init__(outputs)
+        self._values = {var: number for number, var in enumerate(values)}
+        self._layers = {var: number for number, var in enumerate(layers)}
+        self._errors, self._storage = errors, storage
+        sizes = [len(values)] * 3 + [len(layers)]
+        self._switches = [
+            relax.Var(name, relax.TensorType([max(1, size)], dtype))
+            for name, size, dtype in zip(_NAMES, sizes, _DTYPES, strict=True)
+        ]
+
+    def inputs(self, params: list[Any]) -> list[Any]:
+        return [*params, *self._switches]
+
+    def begin(self, params: list[Any]) -> None:
+        for param in params:
+            if param in self._values:
+                self.replace(param, self.emit(self._rounded(param, self._values[param])))
+
+    def rewrite(self, expr: Any) -> Any:
+        var = self.old_var
+        if var in self._layers:
+            expr = self._with_error(self.emit(expr), expr, self._layers[var])
+        return self._rounded(self.emit(expr), self._values[var]) if var in self._values else expr
+
+    def _with_error(self, exact: Any, call: Any, number: int) -> Any:
+        """Return what a layer gives, and what the error of its weights adds to that."""
+        before = array_of(call.args[1])
+        assert before is not None
+        error = constant(self._errors.weights[self.old_var].values - before)
+        added = self.emit(relax.Call(call.op, [call.args[0], error], call.attrs, call.ty_args))
+        if self.old_var in self._errors.corrections:
+            added = self.emit(relax.op.add(added, constant(self._errors.corrections[self.old_var])))
+        return relax.op.add(exact, self.emit(relax.op.multiply(added, self._switch(3, number))))
+
+    def _rounded(self, value: Any, number: int) -> Any:
+        scale, zero, on = (self._switch(kind, number) for kind in range(3))
+        codes = self.emit(relax.op.quantize(value, scale, zero, axis=0, out_dtype=self._storage))
+        rounded = self.emit(relax.op.dequantize(codes, scale, zero, axis=0, out_dtype="float32"))
+        return relax.op.where(self.emit(relax.op.astype(on, "bool")), rounded, value)
+
+    def _switch(self, kind: int, number: int) -> Any:
+        """Return one number of an input, as a scalar."""
+        taken = relax.op.take(self._switches[kind], relax.const(number, "int64"), axis=0, mode="clip")
+        return self.emit(taken)
