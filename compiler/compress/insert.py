@@ -17,9 +17,9 @@ from tvm import relax
 
 from compiler.compress.numerics import LinearGrid
 from compiler.compress.plan import Plan
+from compiler.compress.rounding import Rounding
 from compiler.compress.weights import QuantizedWeights
 from compiler.ir.constants import constant
-from compiler.ir.rewriter import Rewriter
 
 
 def insert(
@@ -41,7 +41,7 @@ def insert(
     return _Insert(plan, grids, weights, corrections).run(mod)
 
 
-class _Insert(Rewriter):
+class _Insert(Rounding):
     name = "InsertQuantization"
 
     def __init__(
@@ -51,26 +51,21 @@ class _Insert(Rewriter):
         weights: Mapping[Any, QuantizedWeights],
         corrections: Mapping[Any, np.ndarray],
     ) -> None:
-        super().__init__()
         self._grids = {var: grids[stands] for var, stands in plan.bytes.items()}
+        super().__init__(self._grids)
         self._weights, self._corrections = weights, corrections
 
-    def begin(self, params: list[Any]) -> None:
-        for param in params:
-            if param in self._grids:
-                self.replace(param, self.emit(self._rounded(param, self._grids[param])))
-
-    def rewrite(self, expr: Any) -> Any:
-        if self.old_var in self._weights:
-            weight = self.emit(self._weights[self.old_var].expr())
-            expr = relax.Call(expr.op, [expr.args[0], weight], expr.attrs, expr.ty_args)
+    def layer(self, expr: Any) -> Any:
+        if self.old_var not in self._weights:
+            return expr
+        weight = self.emit(self._weights[self.old_var].expr())
+        expr = relax.Call(expr.op, [expr.args[0], weight], expr.attrs, expr.ty_args)
         if self.old_var in self._corrections:
             expr = relax.op.add(self.emit(expr), constant(self._corrections[self.old_var]))
-        grid = self._grids.get(self.old_var)
-        return expr if grid is None else self._rounded(self.emit(expr), grid)
+        return expr
 
-    def _rounded(self, value: Any, grid: LinearGrid) -> Any:
-        """Return `value` as the nearest values of `grid`."""
+    def round(self, var: Any, value: Any) -> Any:
+        grid = self._grids[var]
         scale, zero = constant(grid.scale.reshape(())), constant(grid.zero_point.astype(np.int32).reshape(()))
         codes = self.emit(relax.op.quantize(value, scale, zero, axis=0, out_dtype=grid.linear.storage))
         return relax.op.dequantize(codes, scale, zero, axis=0, out_dtype="float32")

@@ -8,7 +8,7 @@ share one grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from tvm_ffi import structural_equal
 
 from compiler.compress.groups import Group, find_groups
 from compiler.compress.operators import LAYERS, Kind, why_no_layer
+from compiler.frontend.layer_names import LayerName
 from compiler.ir.graph import Graph
 from compiler.ir.rewriter import is_call
 
@@ -68,8 +69,8 @@ class Plan:
 class Structure:
     """What does not depend on which layers are quantized: groups, layers and names."""
 
-    def __init__(self, graph: Graph, names: Iterable[str] = ()) -> None:
-        """Look at `graph`; `names` are those of its layers, in order, as far as they are known."""
+    def __init__(self, graph: Graph, names: Sequence[LayerName] = ()) -> None:
+        """Look at `graph`; `names` are those of the layers in what it was imported from."""
         self.graph = graph
         self.groups = find_groups(graph)
         self._consumers: dict[Any, list[Group]] = {}
@@ -77,9 +78,10 @@ class Structure:
             for var in (*group.inputs, *group.side):
                 self._consumers.setdefault(var, []).append(group)
         layers = [group for group in self.groups if group.kind is Kind.LAYER]
-        known = list(names)
-        if len(known) != len(layers):
-            known = _numbered(self._operator(group) for group in layers)
+        operators = [self._operator(group) for group in layers]
+        # The same layers in the same order, or else they cannot be told apart.
+        same = [name.convolves for name in names] == [word.startswith("conv") for word in operators]
+        known = [name.name for name in names] if same else _numbered(operators)
         self.layers = tuple(Layer(name, group) for name, group in zip(known, layers, strict=True))
         self.names = self._named()
 

@@ -22,6 +22,7 @@ from compiler.compress.ranges import Range
 from compiler.compress.recipe import Recipe
 from compiler.compress.simulate import Simulation
 from compiler.compress.weights import QuantizedWeights, quantize_weights
+from compiler.frontend.layer_names import layer_names
 from compiler.frontend.model import Model
 from compiler.ir.constants import array_of
 from compiler.ir.graph import Graph
@@ -46,8 +47,8 @@ class Quantizer:
         most: the plan that quantizes all other layers.
     """
 
-    def __init__(self, model: Model, recipe: Recipe, names: Sequence[str] = ()) -> None:
-        """Look at `model`; `names` are those of its layers, in order, where they are known.
+    def __init__(self, model: Model, recipe: Recipe) -> None:
+        """Look at `model`.
 
         Raises:
             ModelError: there is nothing to quantize.
@@ -58,7 +59,7 @@ class Quantizer:
         graph = Graph(model.mod)
         if graph.has_control_flow:
             raise ModelError(f"{model.origin} has branches that depend on data; it cannot be quantized")
-        self.structure = Structure(graph, names)
+        self.structure = Structure(graph, layer_names(model))
         self.reasons = _kept(self.structure, recipe)
         self.most = self.structure.plan(self.reasons)
         if not self.most.layers:

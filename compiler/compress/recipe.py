@@ -1,13 +1,15 @@
-"""Recipes: all that is chosen about a quantization, in one value that a YAML file can hold.
+"""Recipes: all that is chosen about a quantization, in one value.
 
-scheme: int8                # see compiler.compress.scheme
-method: percentile:99.99    # how ranges of activations are chosen
-skip: [head.*, conv2d_0]    # layers that stay in float, by name or pattern
-first: float                # the layers that read the network's input: quantize or float
-last: quantize              # the layers that no other follows
-bias_correction: true
-equalize: false
-samples: 128                # the most batches of data to calibrate with
+A recipe can be read from YAML; every key may be left out:
+
+    scheme: int8                # see compiler.compress.scheme
+    method: mse                 # how ranges are chosen: minmax, average, percentile:99.9, mse, entropy
+    skip: [head.*, conv2d_0]    # layers that stay in float, by name or pattern
+    first: float                # the layers that read the network's input: quantize or float
+    last: quantize              # the layers that no other follows
+    bias_correction: true
+    equalize: false
+    samples: 128                # the most batches of data to calibrate with
 """
 
 from __future__ import annotations

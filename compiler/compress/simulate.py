@@ -17,8 +17,8 @@ import numpy as np
 from tvm import relax
 
 from compiler.compress.numerics import LinearGrid
-from compiler.compress.observe import WithOutputs
 from compiler.compress.plan import Plan
+from compiler.compress.rounding import Rounding
 from compiler.compress.scheme import Linear
 from compiler.compress.weights import QuantizedWeights
 from compiler.frontend.model import Model
@@ -96,7 +96,7 @@ def _vector(values: Sequence[float], dtype: str) -> np.ndarray:
     return np.array(values or [0], dtype)
 
 
-class _Simulate(WithOutputs):
+class _Simulate(Rounding):
     name = "Simulate"
 
     def __init__(
@@ -107,8 +107,8 @@ class _Simulate(WithOutputs):
         outputs: Sequence[Any],
         storage: str,
     ) -> None:
-        super().__init__(outputs)
-        self._values = {var: number for number, var in enumerate(values)}
+        self._numbers = {var: number for number, var in enumerate(values)}
+        super().__init__(self._numbers, outputs)
         self._layers = {var: number for number, var in enumerate(layers)}
         self._errors, self._storage = errors, storage
         sizes = [len(values)] * 3 + [len(layers)]
@@ -120,29 +120,22 @@ class _Simulate(WithOutputs):
     def inputs(self, params: list[Any]) -> list[Any]:
         return [*params, *self._switches]
 
-    def begin(self, params: list[Any]) -> None:
-        for param in params:
-            if param in self._values:
-                self.replace(param, self.emit(self._rounded(param, self._values[param])))
-
-    def rewrite(self, expr: Any) -> Any:
-        var = self.old_var
-        if var in self._layers:
-            expr = self._with_error(self.emit(expr), expr, self._layers[var])
-        return self._rounded(self.emit(expr), self._values[var]) if var in self._values else expr
-
-    def _with_error(self, exact: Any, call: Any, number: int) -> Any:
+    def layer(self, expr: Any) -> Any:
         """Return what a layer gives, and what the error of its weights adds to that."""
-        before = array_of(call.args[1])
+        var = self.old_var
+        if var not in self._layers:
+            return expr
+        before = array_of(expr.args[1])
         assert before is not None
-        error = constant(self._errors.weights[self.old_var].values - before)
-        added = self.emit(relax.Call(call.op, [call.args[0], error], call.attrs, call.ty_args))
-        if self.old_var in self._errors.corrections:
-            added = self.emit(relax.op.add(added, constant(self._errors.corrections[self.old_var])))
-        return relax.op.add(exact, self.emit(relax.op.multiply(added, self._switch(3, number))))
+        error = constant(self._errors.weights[var].values - before)
+        added = self.emit(relax.Call(expr.op, [expr.args[0], error], expr.attrs, expr.ty_args))
+        if var in self._errors.corrections:
+            added = self.emit(relax.op.add(added, constant(self._errors.corrections[var])))
+        switched = self.emit(relax.op.multiply(added, self._switch(3, self._layers[var])))
+        return relax.op.add(self.emit(expr), switched)
 
-    def _rounded(self, value: Any, number: int) -> Any:
-        scale, zero, on = (self._switch(kind, number) for kind in range(3))
+    def round(self, var: Any, value: Any) -> Any:
+        scale, zero, on = (self._switch(kind, self._numbers[var]) for kind in range(3))
         codes = self.emit(relax.op.quantize(value, scale, zero, axis=0, out_dtype=self._storage))
         rounded = self.emit(relax.op.dequantize(codes, scale, zero, axis=0, out_dtype="float32"))
         return relax.op.where(self.emit(relax.op.astype(on, "bool")), rounded, value)
