@@ -1,6 +1,7 @@
 """The whole pipeline on one page: from a model to a library that runs, each step named.
 
     import    the model becomes one IRModule with a signature
+    compress  where wanted: fewer bits, from data (`compiler.driver_compress`)
     optimize  the passes: fold, lower, lay out, fuse
     schedule  every kernel gets a schedule for the target
     build     code generation and linking
@@ -13,6 +14,7 @@ This is the only module that joins stages.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,10 @@ from tvm import relax
 from compiler import frontend
 from compiler.build import Built, build
 from compiler.bundle import LIBRARY, CheckInfo, Contents, Golden, describe, store_golden
+from compiler.compress.calibrate import Run
+from compiler.compress.images import ImageTransform
+from compiler.compress.quantize import Build
+from compiler.compress.recipe import Recipe
 from compiler.deploy import (
     ALIGNMENT,
     CompiledModel,
@@ -33,6 +39,7 @@ from compiler.deploy import (
     use_threads,
     why_not_run,
 )
+from compiler.driver_compress import assess, check_library, compress, make_request, quantized_golden
 from compiler.frontend import check as checking
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import optimize
@@ -40,6 +47,7 @@ from compiler.schedule import schedule
 from compiler.support.errors import UsageError
 from compiler.support.files import check_room, check_writable, folder_for_long, make_folder
 from compiler.support.progress import note, stage
+from compiler.support.signature import Signature
 from compiler.target import HOST, Target
 from compiler.target import load as load_target
 
@@ -60,12 +68,18 @@ def compile(
     inputs: Sequence[str] | None = None,
     dynamic: Mapping[str, Any] | None = None,
     state: str = "refuse",
+    quantize: str | Path | Recipe | None = None,
+    calibrate: Any = None,
+    transform: str | ImageTransform | None = None,
+    max_drop: float | None = None,
+    evaluate: Any = None,
+    report: str | Path | None = None,
 ) -> CompiledModel:
     """Compile a model for a target.
 
     Args:
-        model: an nn.Module, an ExportedProgram, the path of a ``.pt2``, ``.onnx`` or TorchScript file, or
-            the text ``package.module:factory``.
+        model: an nn.Module, an ExportedProgram, the path of a ``.pt2``, ``.onnx``, TorchScript or ``.kq``
+            file, or the text ``package.module:factory``.
         example_inputs: what forward is called with: a tensor, a sequence, or a mapping by name. Not needed
             where the model declares them.
         target: the name of a target (``kiln targets``), a descriptor's path or a `Target`.
@@ -77,6 +91,14 @@ def compile(
         inputs: inputs described as text, such as ``"x=Nx3x224x224:float32"``.
         dynamic: dimensions that may vary, such as ``{"x": {0: "N"}}``.
         state: ``"refuse"`` a model that changes its buffers, or make its state ``"explicit"``.
+        quantize: a scheme such as ``"int8"``, a recipe or the path of one (``.yaml``); None stays in float.
+        calibrate: data for it, as `compiler.compress.data.open_data` takes it; None takes random numbers.
+        transform: of images in a folder of such data, such as ``"resize=256,crop=224"``.
+        max_drop: how much lower the score of the quantized model may be than in float. The most sensitive
+            layers stay in float until it is.
+        evaluate: a function, or ``"module:function"``, that gives the score of what it is given: a function
+            from a list of inputs to a list of outputs. None takes the agreement with float in percent.
+        report: where to write a page (``.html``) about the quantization.
 
     Raises:
         KilnError: one of its kinds, see `compiler.support.errors`; nothing is left half-written.
@@ -84,32 +106,44 @@ def compile(
     device = load_target(target)
     elsewhere = why_not_run(device)
     _refuse_early(output, threads, dump_ir, here=elsewhere is None)
+    request = None
+    if quantize is not None:
+        request = make_request(
+            quantize, calibrate, transform=transform, max_drop=max_drop, evaluate=evaluate, page=report,
+            seed=seed, check=check,
+        )  # fmt: skip
     with folder_for_long() as folder:
         with stage("import"):
             imported = frontend.load(model, example_inputs, inputs=inputs, dynamic=dynamic, state=state)
-        built, facts = _build(imported.mod, device, folder, dump_ir)
+        compressed = compress(imported, request, _host_builder(folder / "host")) if request else None
+        subject = compressed.model if compressed else imported
+        built, facts = _build(subject.mod, device, folder, dump_ir)
         session = None
         if elsewhere is None:
-            session = Session(built.library, imported.signature, threads=threads, kind=device.kind)
-        runner, notes = session, [*imported.notes, *built.notes]
+            session = Session(built.library, subject.signature, threads=threads, kind=device.kind)
+        runner, notes = session, [*subject.notes, *built.notes]
         if elsewhere is not None and check:
             note(f"{elsewhere}; a build for this machine is checked instead")
             notes.append("checked was a build of the same model for the compiling machine")
-            runner = _host_session(imported, folder / "host")
+            runner = _host_session(subject, folder / "host")
         checked = None
         if check and runner is not None:
             with stage("check"):
                 ran = "library" if session else "host build"
-                checked, remarks = _check(imported, runner, ran, folder / "layer", seed)
+                checked, remarks = _check(subject, runner, ran, folder / "layer", seed)
                 notes += remarks
         else:
             notes.append("not checked against the original (--no-check)")
         with stage("golden"):
-            golden, contents = _golden(imported, runner, seed)
+            golden, contents = _golden(subject, runner, seed)
+        if subject.quantized is not None:
+            with stage("assess"):
+                facts["quantization"], parts = assess(subject, compressed, runner, request)
+            contents |= parts
         contents[LIBRARY] = built.library
         contents |= {f"sources/{name}": text.encode() for name, text in built.sources.items()}
         facts |= {"threads": threads, "alignment": ALIGNMENT, "check": checked, "golden": golden}
-        manifest = describe(imported.origin, imported.signature, device, notes=notes, **facts)
+        manifest = describe(subject.origin, subject.signature, device, notes=notes, **facts)
         compiled = CompiledModel(session, manifest, contents, folder, elsewhere or "")
         if output is not None:
             with stage("bundle"):
@@ -159,6 +193,17 @@ def _constant_bytes(mod: Any) -> int:
     return sum(found)
 
 
+def _host_builder(folder: Path) -> Build:
+    """Return what builds modules for this machine, each in a folder of its own, to run them."""
+    numbers = itertools.count()
+
+    def build_here(mod: Any, signature: Signature) -> Run:
+        built, _ = _build(mod, load_target(HOST), folder / str(next(numbers)))
+        return Session(built.library, signature).run_flat
+
+    return build_here
+
+
 def _host_session(model: frontend.Model, folder: Path) -> Session:
     built, _ = _build(model.mod, load_target(HOST), folder)
     return Session(built.library, model.signature)
@@ -168,6 +213,8 @@ def _check(
     model: frontend.Model, runner: Session, ran: str, folder: Path, seed: int
 ) -> tuple[CheckInfo | None, tuple[str, ...]]:
     """Compare with the original; on failure layers are compiled on their own to find the first wrong one."""
+    if model.quantized is not None:
+        return check_library(model, runner.run_flat, ran), ()
 
     def execute(mod: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         built, _ = _build(mod, load_target(HOST), folder)
@@ -184,6 +231,8 @@ def _check(
 
 def _golden(model: frontend.Model, runner: Session | None, seed: int) -> tuple[Golden | None, Contents]:
     """Return golden data from the original, or from the library where the original cannot be run."""
+    if model.quantized is not None:
+        return quantized_golden(model, runner, seed)
     run = model.reference or (runner.run_flat if runner else None)
     if run is None:
         return None, {}

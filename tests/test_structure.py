@@ -165,6 +165,7 @@ def test_every_manifest_field_is_in_the_docs():
         bundle.KernelInfo,
         bundle.CheckInfo,
         bundle.Golden,
+        bundle.QuantizationInfo,
         bundle.Part,
     ):
         for field in dataclasses.fields(kind):

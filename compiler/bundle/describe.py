@@ -9,7 +9,16 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from compiler.bundle.manifest import FORMAT, CheckInfo, Golden, KernelInfo, Manifest, PassInfo, TargetInfo
+from compiler.bundle.manifest import (
+    FORMAT,
+    CheckInfo,
+    Golden,
+    KernelInfo,
+    Manifest,
+    PassInfo,
+    QuantizationInfo,
+    TargetInfo,
+)
 from compiler.support.signature import Signature
 from compiler.target import Target, required_features
 
@@ -43,6 +52,7 @@ def describe(
     check: CheckInfo | None,
     golden: Golden | None,
     notes: Iterable[str],
+    quantization: QuantizationInfo | None = None,
 ) -> Manifest:
     """Return the manifest of a model, but for its parts.
 
@@ -65,6 +75,7 @@ def describe(
         golden=golden,
         notes=tuple(dict.fromkeys(notes)),
         parts={},
+        quantization=quantization,
     )
 
 

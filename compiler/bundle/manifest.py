@@ -79,13 +79,36 @@ class CheckInfo:
     `ran` says what was run: ``library`` (the one in this bundle) or ``host build`` (the same model built
     for the compiling machine, because the target's code does not run there). `error` is the greatest
     absolute difference divided by the range of the output it occurs in, `tolerance` what was allowed,
-    `summary` a sentence about the output that is furthest off.
+    `summary` a sentence about the output that is furthest off. A quantized model is compared with itself
+    computed in float: `error` is a root mean square then, a part of the output's, and `tolerance` what
+    quantization changed.
     """
 
     ran: str
     error: float
     tolerance: float
     summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationInfo:
+    """How the model was quantized; the part ``quantization.json`` holds the whole report.
+
+    `scheme` and `method` as `compiler.compress` names them; `data` names the calibration data, `sha256` is
+    over its arrays, `batches` counts the runs, `is_random` tells that there was no data. `quantized` of
+    `layers` layers are quantized. `summary` holds sentences: what stays in float and why, how near the
+    outputs are to those in float, and warnings.
+    """
+
+    scheme: str
+    method: str
+    data: str
+    sha256: str
+    batches: int
+    is_random: bool
+    layers: int
+    quantized: int
+    summary: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +140,7 @@ class Manifest:
     kernels: the schedule rule of each kernel, and what it has to do.
     check: the comparison with the original; None if it was skipped.
     golden: stored inputs and outputs; None if there are none.
+    quantization: how the model was quantized; None if it was not.
     notes: sentences for the reader, such as what was not run at compile time.
     parts: every other file of the bundle by its name.
     """
@@ -136,6 +160,7 @@ class Manifest:
     golden: Golden | None
     notes: tuple[str, ...]
     parts: dict[str, Part]
+    quantization: QuantizationInfo | None = None
 
 
 def to_json(manifest: Manifest) -> str:

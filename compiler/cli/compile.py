@@ -47,6 +47,42 @@ def compile_(
         str,
         typer.Option(help="A model that changes its buffers: refuse it, or make its state explicit inputs."),
     ] = "refuse",
+    quantize: Annotated[
+        str | None,
+        typer.Option("--quantize", help="A scheme such as int8 or int8-tensor, or a recipe (.yaml)."),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            help="Data like what the model will see, to quantize with: a .npz file with an array for each "
+            "input, a folder of images, or module:function that yields inputs.",
+        ),
+    ] = None,
+    transform: Annotated[
+        str | None,
+        typer.Option(
+            help="What becomes of the images in the folder: "
+            "resize=256,crop=224,mean=0.485:0.456:0.406,std=0.229:0.224:0.225."
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            help="How much lower the score may be than in float; sensitive layers stay in float until it is.",
+        ),
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            help="module:function that gives the score, higher is better, of a function from inputs to "
+            "outputs; by default the agreement with float on the data, in percent."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page about the quantization to this file (.html).")
+    ] = None,
 ) -> None:
     """Compile a model into one file that runs on the target.
 
@@ -55,6 +91,7 @@ def compile_(
     - `kiln compile torchvision.models:resnet18 --target host -o resnet18.kiln`
     - `kiln compile net.onnx --target rpi4 --input image=Nx3x224x224`
     - `kiln compile mynet.py:make --input x=1x16:float32 --dump-ir ir/`
+    - `kiln compile mynet.py:make --quantize int8 --calibrate data.npz --max-drop 0.5`
     """
     from compiler.driver import compile as run
 
@@ -69,6 +106,12 @@ def compile_(
         dump_ir=dump_ir,
         inputs=inputs or None,
         state=state,
+        quantize=quantize,
+        calibrate=calibrate,
+        transform=transform,
+        max_drop=max_drop,
+        evaluate=evaluate,
+        report=report,
     )
     typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 

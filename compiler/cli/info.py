@@ -46,7 +46,7 @@ def info(
 
 
 def _facts(manifest: Manifest) -> list[str]:
-    target, check = manifest.target, manifest.check
+    target, check, quantization = manifest.target, manifest.check, manifest.quantization
     arch = f", {target.arch}" if target.arch else ""
     torch = f", torch {manifest.torch}" if manifest.torch else ""
     return [
@@ -55,7 +55,8 @@ def _facts(manifest: Manifest) -> list[str]:
         f"needs    {', '.join(target.features) or 'no CPU features'}",
         f"made by  Kiln {manifest.kiln}, TVM {manifest.tvm}{torch}; bundle format {manifest.format}",
         f"threads  {manifest.threads or 'one per physical core'}",
-        f"checked  {f'{check.summary} ({check.ran}; {check.tolerance:g} allowed)' if check else 'no'}",
+        f"checked  {f'{check.summary} ({check.ran}; {check.tolerance:.3g} allowed)' if check else 'no'}",
+        *(f"numbers  {text}" for text in (quantization.summary if quantization else ())),
         *(f"note     {note}" for note in manifest.notes),
     ]
 

@@ -18,7 +18,6 @@ from tvm import relax
 from compiler.compress.numerics import LinearGrid
 from compiler.compress.plan import Plan
 from compiler.compress.rounding import Rounding
-from compiler.compress.weights import QuantizedWeights
 from compiler.ir.constants import constant
 
 
@@ -26,7 +25,7 @@ def insert(
     mod: tvm.IRModule,
     plan: Plan,
     grids: Mapping[Any, LinearGrid],
-    weights: Mapping[Any, QuantizedWeights],
+    weights: Mapping[Any, Any],
     corrections: Mapping[Any, np.ndarray],
 ) -> tvm.IRModule:
     """Return `mod` quantized as `plan` says.
@@ -35,7 +34,7 @@ def insert(
         mod: the module whose graph was planned.
         plan: what is quantized.
         grids: of each grid in the plan, by the value that stands for it.
-        weights: of each layer in the plan, by the value that it gives.
+        weights: what stands for the weights of each layer in the plan, by the value that it gives.
         corrections: what to add to the outputs of layers.
     """
     return _Insert(plan, grids, weights, corrections).run(mod)
@@ -48,7 +47,7 @@ class _Insert(Rounding):
         self,
         plan: Plan,
         grids: Mapping[Any, LinearGrid],
-        weights: Mapping[Any, QuantizedWeights],
+        weights: Mapping[Any, Any],
         corrections: Mapping[Any, np.ndarray],
     ) -> None:
         self._grids = {var: grids[stands] for var, stands in plan.bytes.items()}
@@ -58,7 +57,7 @@ class _Insert(Rounding):
     def layer(self, expr: Any) -> Any:
         if self.old_var not in self._weights:
             return expr
-        weight = self.emit(self._weights[self.old_var].expr())
+        weight = self.emit(self._weights[self.old_var])
         expr = relax.Call(expr.op, [expr.args[0], weight], expr.attrs, expr.ty_args)
         if self.old_var in self._corrections:
             expr = relax.op.add(self.emit(expr), constant(self._corrections[self.old_var]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -24,7 +24,7 @@ from compiler.compress.simulate import Simulation
 from compiler.compress.weights import QuantizedWeights, quantize_weights
 from compiler.frontend.layer_names import layer_names
 from compiler.frontend.model import Model
-from compiler.ir.constants import array_of
+from compiler.ir.constants import array_of, constant
 from compiler.ir.graph import Graph
 from compiler.ir.rewriter import is_call
 from compiler.support.errors import InputError, ModelError, UsageError, did_you_mean
@@ -144,9 +144,16 @@ class Quantizer:
 
     def quantized(self, choice: Choice) -> tvm.IRModule:
         """Return the quantized module."""
-        chosen = {layer.var for layer in choice.plan.layers}
-        weights = {var: each for var, each in self.weights.items() if var in chosen}
-        corrections = {var: each for var, each in self.corrections.items() if var in chosen}
+        return self._inserted(choice, lambda weights: weights.expr())
+
+    def rounded(self, choice: Choice) -> tvm.IRModule:
+        """Return the quantized module with weights as floats: all of its layers compute in float."""
+        return self._inserted(choice, lambda weights: constant(weights.values))
+
+    def _inserted(self, choice: Choice, expr: Callable[[QuantizedWeights], Any]) -> tvm.IRModule:
+        chosen = [layer.var for layer in choice.plan.layers]
+        weights = {var: expr(self.weights[var]) for var in chosen}
+        corrections = {var: self.corrections[var] for var in chosen if var in self.corrections}
         return insert(self.model.mod, choice.plan, choice.grids, weights, corrections)
 
     def simulation(self, outputs: Sequence[Any] = ()) -> Simulation:

@@ -62,11 +62,11 @@ def make_module(text: str, seed: int = 0) -> Made:
         return _accept(_call(found, arguments, keywords, text), match["name"], text)
 
 
-def find(text: str) -> Callable[[], Any]:
+def find(text: str) -> Callable[..., Any]:
     """Import what `text` names (as for `make_module`) and return a function that calls it.
 
     What is named need not be a model: it may be a function that yields data, or the data itself, which the
-    returned function then gives.
+    returned function then gives. Arguments of the call come before those in `text`.
 
     Raises:
         UsageError: no such module or attribute.
@@ -79,9 +79,9 @@ def find(text: str) -> Callable[[], Any]:
     with _importable_here():
         found = _attribute(_import(match["home"], text), match["name"], match["home"])
 
-    def call() -> Any:
+    def call(*given: Any) -> Any:
         with _importable_here():
-            return found(*arguments, **keywords) if callable(found) else found
+            return found(*given, *arguments, **keywords) if callable(found) else found
 
     return call
 

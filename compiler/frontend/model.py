@@ -15,6 +15,21 @@ Arrays = Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
+class Quantized:
+    """What a quantized model carries along, to be checked with and to be told about.
+
+    `report` is plain data (see `compiler.compress.report`). For each of `inputs`, flat and in signature
+    order, `exact` holds what the model in float gives, and `rounded` what the quantized one does, computed
+    in float.
+    """
+
+    report: Mapping[str, Any]
+    inputs: tuple[tuple[np.ndarray, ...], ...] = ()
+    exact: tuple[tuple[np.ndarray, ...], ...] = ()
+    rounded: tuple[tuple[np.ndarray, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class Model:
     """An imported model.
 
@@ -26,7 +41,8 @@ class Model:
 
     `ranges` bounds the values that fresh random inputs may take (inclusive, by input name), `sizes` is
     the extent of each symbolic dimension in `examples`, and `program` is what `mod` was translated
-    from (a decomposed torch ExportedProgram), which finds the layer that differs.
+    from (a decomposed torch ExportedProgram), which finds the layer that differs. `quantized` is set once
+    `mod` holds pairs of quantize and dequantize that compression put there; `reference` is None then.
     """
 
     mod: tvm.IRModule
@@ -38,3 +54,4 @@ class Model:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     program: Any = None
+    quantized: Quantized | None = None
