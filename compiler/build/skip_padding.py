@@ -15,6 +15,7 @@ import math
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import tvm
 import tvm_ffi
 from tvm import tirx
@@ -25,7 +26,7 @@ from compiler.build.statements import function_pass, map_statements
 def _guarded(stmt: Any) -> tuple[Any, Any] | None:
     """Return the condition of an update and the update without it, or None for anything else.
 
-    Updates are acc + x * w, acc + x, and max(acc, x), where x is 0, or -infinity, unless the condition holds.
+    Updates are acc + x * w, acc + x, and max(acc, x), where x is 0, or the least number, unless the condition holds.
     """
     if not isinstance(stmt, tirx.BufferStore) or not isinstance(stmt.value, (tirx.Add, tirx.Max)):
         return None
@@ -35,7 +36,7 @@ def _guarded(stmt: Any) -> tuple[Any, Any] | None:
     if not isinstance(choice, tvm.ir.Call) or getattr(choice.op, "name", "") != "prim.if_then_else":
         return None
     condition, value, otherwise = choice.args
-    if not _is(otherwise, -math.inf if kind is tirx.Max else 0.0):
+    if not (_is_least(otherwise) if kind is tirx.Max else _is(otherwise, 0)):
         return None
     if isinstance(factor, tirx.Broadcast):
         value = tirx.Broadcast(value, factor.lanes)
@@ -47,7 +48,13 @@ def _guarded(stmt: Any) -> tuple[Any, Any] | None:
 def _is(value: Any, number: float) -> bool:
     if isinstance(value, tirx.Broadcast):
         value = value.value
-    return isinstance(value, tirx.FloatImm) and value.value == number
+    return isinstance(value, (tirx.FloatImm, tirx.IntImm)) and value.value == number
+
+
+def _is_least(value: Any) -> bool:
+    """Tell whether `value` is the least of its dtype."""
+    dtype = str(value.ty.dtype).split("x")[0]
+    return _is(value, -math.inf if "float" in dtype else int(np.iinfo(dtype).min))
 
 
 _Branch = tuple[Any, Any, Any]

@@ -1,8 +1,10 @@
 """Activations of convolutional networks in blocked layout, end to end.
 
 Every 2-d convolution with constant weights becomes a call of the blocked kernel with packed weights; pooling,
-elementwise operators, concatenation and resizing stay in the blocked layout when their input is in it.
-Whatever else reads a blocked value gets it unpacked once. With c lanes a vector:
+elementwise operators and resizing stay in the blocked layout when their input is in it. Concatenations,
+slices and shuffles of channels are put off: as many of them as follow one another become one gather of
+channels when something reads the last of them. Whatever else reads a blocked value gets it unpacked once.
+With c lanes a vector:
 
     (N, C, H, W)  <->  (N, ceil(C / c), H, W, c)
 
@@ -13,6 +15,7 @@ there, and operators that could make infinities of it unpack first.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +24,10 @@ from tvm import relax
 
 from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
+from compiler.passes.channel_map import Blocks, ChannelMap, map_of, whole
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, pool, winograd
 from compiler.passes.kernels import conv2d as kernel
+from compiler.passes.kernels.channels import gather_channels
 from compiler.passes.kernels.layout import pack, pack_array, unpack
 from compiler.passes.winograd_choice import choose_winograd
 
@@ -39,6 +44,12 @@ _BINARY = {"relax.add", "relax.subtract", "relax.multiply", "relax.maximum", "re
 _BINARY_IF_FULL = {"relax.divide", "relax.power"}
 _POOLS = {"relax.nn.max_pool2d", "relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d"}
 
+_BYTES = ("uint8", "int8")
+
+_MOST_SOURCES = 4
+"""Tensors that one gather of channels reads, if that can be had by moving some channels earlier: each of them
+lives until then, and each is one more vector to shuffle."""
+
 
 class _BlockLayout(Rewriter):
     name = "BlockLayout"
@@ -49,21 +60,25 @@ class _BlockLayout(Rewriter):
         self._channels: dict[Any, int] = {}
         self._plain: dict[Any, Any] = {}
         self._blocked: dict[Any, Any] = {}
+        self._maps: dict[Any, ChannelMap] = {}
         self._handlers: dict[str, Callable[[Any], Any | None]] = {
             "relax.nn.conv2d": self._conv2d,
             "relax.mean": self._mean,
-            "relax.concat": self._concat,
             "relax.image.resize2d": self._resize,
             "relax.reshape": self._reshape,
+            "relax.quantize": self._quantize,
+            "relax.dequantize": self._quantize,
             **dict.fromkeys(_POOLS, self._pool),
             **dict.fromkeys(_UNARY | _UNARY_IF_FULL, self._unary),
             **dict.fromkeys(_BINARY | _BINARY_IF_FULL, self._binary),
         }
 
     def rewrite(self, expr: Any) -> Any:
+        if (channels := self._channel_map(expr)) is not None:
+            return self._put_off(expr, channels)
         handler = self._handlers.get(expr.op.name) if is_call(expr, *self._handlers) else None
-        result = handler(expr) if handler is not None else None
-        return self._unblock_operands(expr) if result is None else result
+        result = handler(self._gather_operands(expr)) if handler is not None else None
+        return self._unblock_operands(expr, self._unblock) if result is None else result
 
     # Between the layouts
 
@@ -80,15 +95,27 @@ class _BlockLayout(Rewriter):
         return self._channels[var] % self.lanes == 0
 
     def _block(self, expr: Any) -> Any:
-        """Return the blocked form of `expr` (N, C, H, W)."""
+        """Return the blocked form of `expr` (N, C, H, W), made once."""
         if self._is_blocked(expr):
             return expr
         if expr not in self._blocked:
-            packed = self.builder.call_te(pack, expr, self.lanes, primfunc_name_hint="pack")
-            self._blocked[expr] = self._mark(packed, int(expr.ty.shape[1]))
+            self._blocked[expr] = self._gathered(expr) if expr in self._maps else self._packed(expr)
         return self._blocked[expr]
 
+    def _packed(self, expr: Any) -> Any:
+        return self._mark(self._pack(expr, self.lanes), int(expr.ty.shape[1]))
+
+    def _pack(self, expr: Any, width: int) -> Any:
+        return self.builder.call_te(pack, expr, width, primfunc_name_hint="pack")
+
     def _unblock(self, var: Any) -> Any:
+        """Return the NCHW form of `var` for an operator that needs it."""
+        if self._is_put_off(var) and self._maps[var].joins > 1:
+            # The operators that made it would all be done over again, from the first one.
+            var = self._block(var)
+        return self._unpack(var)
+
+    def _unpack(self, var: Any) -> Any:
         """Return the NCHW form of `var`, made once."""
         if not isinstance(var, tvm.ir.Var) or not self._is_blocked(var):
             return var
@@ -104,23 +131,91 @@ class _BlockLayout(Rewriter):
             return relax.op.reshape(var, (n, int(blocks) * int(lanes), 1, 1))
         return self.builder.call_te(unpack, var, channels, primfunc_name_hint="unpack")
 
-    def _unblock_operands(self, expr: Any) -> Any:
+    def _unblock_operands(self, expr: Any, unblock: Callable[[Any], Any]) -> Any:
         if isinstance(expr, relax.Tuple):
-            return relax.Tuple([self._unblock(field) for field in expr.fields])
+            return relax.Tuple([unblock(field) for field in expr.fields])
         if isinstance(expr, tvm.ir.Call):
             arguments = [
-                self._unblock_operands(a) if isinstance(a, relax.Tuple) else self._unblock(a)
+                self._unblock_operands(a, unblock) if isinstance(a, relax.Tuple) else unblock(a)
                 for a in expr.args
             ]
             return relax.Call(expr.op, arguments, expr.attrs, expr.ty_args)
-        return self._unblock(expr)
+        return unblock(expr)
+
+    # Maps of channels
+
+    def _channel_map(self, expr: Any) -> ChannelMap | None:
+        """Return the map of channels that `expr` is, if some of them are those of a blocked tensor."""
+        found = map_of(expr, self.old_type, self._operand_map)
+        if found is not None and found.joins > 1 and len(found.sources) > _MOST_SOURCES:
+            found = map_of(expr, self.old_type, self._settled_map)
+        return found if found is not None and any(map(self._is_blocked, found.sources)) else None
+
+    def _operand_map(self, expr: Any) -> ChannelMap | None:
+        if not isinstance(expr, tvm.ir.Var) or expr in self._maps:
+            return self._maps.get(expr)
+        channels = self._channels.get(expr) or _plain_channels(expr.ty)
+        return whole(expr, channels) if channels and str(expr.ty.dtype) in ("float32", *_BYTES) else None
+
+    def _settled_map(self, expr: Any) -> ChannelMap | None:
+        """Return the map of an operand whose channels, if they were put off, are moved now."""
+        if not self._is_put_off(expr):
+            return self._operand_map(expr)
+        blocked = self._block(expr)
+        return replace(whole(blocked, self._channels[blocked]), joins=self._maps[expr].joins)
+
+    def _put_off(self, expr: Any, channels: ChannelMap) -> Any:
+        """Bind `expr` as an operator on NCHW, which goes unless it is read as such, and remember its map."""
+        var = self.emit(self._unblock_operands(expr, self._unpack))
+        self._maps[var] = channels
+        return var
+
+    def _is_put_off(self, expr: Any) -> bool:
+        return isinstance(expr, tvm.ir.Var) and expr in self._maps and getattr(expr.ty, "ndim", 0) == 4
+
+    def _gather_operands(self, call: Any) -> Any:
+        """Return `call` with the blocked forms of operands whose channels are still to be moved."""
+        arguments = [self._block(a) if self._is_put_off(a) else a for a in call.args]
+        return relax.Call(call.op, arguments, call.attrs, call.ty_args)
+
+    def _gathered(self, var: Any) -> Any:
+        """Return the blocked form of `var`: whole blocks as they are, else vectors shuffled from others."""
+        channels = self._maps[var]
+        sources = [self._block(source) for source in channels.sources]
+        blocks = channels.whole_blocks([self._channels[source] for source in sources], self.lanes)
+        if blocks is None:
+            made = self._gather_call(sources, channels.picks)
+        else:
+            parts = [self._blocks_of(sources[each.source], each) for each in blocks]
+            made = parts[0] if len(parts) == 1 else relax.op.concat(parts, 1)
+        made = self._mark(made, len(channels.picks))
+        if channels.joins <= 1:
+            self._plain.setdefault(made, var)
+        return made
+
+    def _gather_call(self, sources: list[Any], picks: np.ndarray) -> Any:
+        image, _, *size = sources[0].ty.shape
+        dtype = str(sources[0].ty.dtype)
+        function = gather_channels([source.ty.shape for source in sources], picks, dtype)
+        variable = self.builder.add_func(function, "gather_channels")
+        shape = (image, -(-len(picks) // self.lanes), *size)
+        return relax.call_tir(variable, sources, relax.TensorType(shape, dtype))
+
+    def _blocks_of(self, source: Any, blocks: Blocks) -> Any:
+        if (blocks.first, blocks.end) == (0, int(source.ty.shape[1])):
+            return source
+        return self.emit(relax.op.strided_slice(source, [1], [blocks.first], [blocks.end]))
 
     # Operators
 
     def _conv2d(self, call: Any) -> Any | None:
         data, weight = call.args[0], array_of(call.args[1])
         attrs = call.attrs
-        if weight is None or attrs.data_layout != "NCHW" or str(data.ty.dtype) != "float32":
+        if weight is None or attrs.data_layout != "NCHW":
+            return None
+        if str(data.ty.dtype) in _BYTES and weight.dtype == np.int8:
+            return self._integer_conv2d(call, weight)
+        if str(data.ty.dtype) != "float32":
             return None
         shape = kernel.Conv2dShape(
             _pair(attrs.strides), _quad(attrs.padding), _pair(attrs.dilation), int(attrs.groups)
@@ -140,6 +235,44 @@ class _BlockLayout(Rewriter):
         aligned = shape.groups == 1 or inputs % self.lanes == 0
         packed = constant(kernel.pack_weights(weight, self.lanes, self.lanes if aligned else 0))
         return self._kernel(kernel.conv2d, self._block(data), packed, shape, outputs)
+
+    def _integer_conv2d(self, call: Any, weight: np.ndarray) -> Any | None:
+        """Return a convolution of bytes; a padding with the zero point before it becomes its own."""
+        attrs, (data, added, outside) = call.attrs, self._padding(call.args[0])
+        own = _quad(attrs.padding)
+        if any(own) and any(added):
+            return None
+        top, left, bottom, right = (a + b for a, b in zip(own, added, strict=True))
+        shape = kernel.Conv2dShape(
+            _pair(attrs.strides), (top, left, bottom, right), _pair(attrs.dilation), int(attrs.groups)
+        )
+        outputs, inputs = weight.shape[:2]
+        if shape.groups == outputs and inputs == 1 and shape.groups > 1:
+            packed, compute = kernel.pack_depthwise_weights(weight, self.lanes), kernel.depthwise_integer
+            data = self._block(data)
+        elif shape.groups > 1 and ((outputs // shape.groups) % self.lanes or inputs % self.lanes):
+            return None
+        else:
+            # A picture of three channels: one product of four bytes takes a pixel.
+            first = inputs <= kernel.QUAD and not self._is_blocked(data) and data not in self._blocked
+            width = kernel.QUAD if first else self.lanes
+            packed, compute = kernel.pack_integer_weights(weight, self.lanes, width), kernel.conv2d_integer
+            data = self.emit(self._pack(data, width)) if first else self._block(data)
+        made = self._call(
+            lambda x, w: compute(x, w, shape, outside), data, constant(packed), name=compute.__name__
+        )
+        return self._mark(made, outputs)
+
+    def _padding(self, data: Any) -> tuple[Any, tuple[int, ...], int]:
+        """Return what `data` is a padded form of, the widths (top, left, bottom, right) and the byte around it."""
+        pad = self.definition(data)
+        if not is_call(pad, "relax.nn.pad") or pad.attrs.pad_mode != "constant":
+            return data, (0, 0, 0, 0), 0
+        widths = [int(width) for width in pad.attrs.pad_width]
+        if len(widths) != 8 or any(widths[:4]):
+            return data, (0, 0, 0, 0), 0
+        top, bottom, left, right = widths[4:]
+        return pad.args[0], (top, left, bottom, right), int(pad.attrs.pad_value)
 
     def _winograd(self, shape: kernel.Conv2dShape, weight: np.ndarray) -> int | None:
         """Return the m of Winograd's F(m x m, 3 x 3) if the convolution at hand pays off as one."""
@@ -163,6 +296,14 @@ class _BlockLayout(Rewriter):
     def _unary(self, call: Any) -> Any | None:
         data = call.args[0]
         if not self._is_blocked(data) or (call.op.name in _UNARY_IF_FULL and not self._full(data)):
+            return None
+        return self._mark(relax.Call(call.op, call.args, call.attrs, call.ty_args), self._channels[data])
+
+    def _quantize(self, call: Any) -> Any | None:
+        """Quantize or dequantize a blocked tensor of one scale."""
+        data, *parameters = call.args
+        values = [array_of(parameter) for parameter in parameters]
+        if not self._is_blocked(data) or any(value is None or value.size != 1 for value in values):
             return None
         return self._mark(relax.Call(call.op, call.args, call.attrs, call.ty_args), self._channels[data])
 
@@ -206,7 +347,10 @@ class _BlockLayout(Rewriter):
         if not self._is_blocked(data):
             return None
         shape, output = static_shape(data), static_extents(self.old_type)
-        if call.op.name == "relax.nn.adaptive_avg_pool2d" or shape is None or output is None:
+        adaptive = call.op.name == "relax.nn.adaptive_avg_pool2d"
+        if adaptive and output is not None and output[2:] == (1, 1):
+            return self._global_mean(data)
+        if adaptive or shape is None or output is None:
             layout = f"NCHW{self.lanes}c"
             changed = {"layout": layout, "out_layout": layout}
             return self._mark(_with_attrs(call, [data, *call.args[1:]], changed), self._channels[data])
@@ -238,20 +382,18 @@ class _BlockLayout(Rewriter):
             return None
         if sorted(int(axis) % 4 for axis in call.attrs.axis) != [2, 3]:
             return None
-        mean = self._mark(relax.op.mean(data, [2, 3], keepdims=True), self._channels[data])
+        mean = self._global_mean(data)
         if call.attrs.keepdims:
             return mean
         return relax.op.reshape(self._unblock(mean), self.old_type.shape)
 
-    def _concat(self, call: Any) -> Any | None:
-        parts = list(call.args[0].fields)
-        if call.attrs.axis is None or not any(map(self._is_blocked, parts)) or self.old_type.ndim != 4:
-            return None
-        if int(call.attrs.axis) % 4 != 1:
-            return None
-        if any(not self._is_blocked(part) for part in parts) or not all(map(self._full, parts[:-1])):
-            return None
-        return self._mark(relax.op.concat(parts, 1), sum(self._channels[part] for part in parts))
+    def _global_mean(self, data: Any) -> Any:
+        """Return the mean of each channel; of bytes that were made floats, the bytes are read."""
+        cast = self.definition(data)
+        source = cast.args[0] if is_call(cast, "relax.astype") else data
+        if str(data.ty.dtype) != "float32" or str(source.ty.dtype) not in ("float32", *_BYTES):
+            source = data
+        return self._mark(self._call(pool.global_mean, source, name="mean"), self._channels[data])
 
     def _reshape(self, call: Any) -> Any | None:
         """Flatten what is 1x1 without moving data: (N, CB, 1, 1, c) -> the wanted shape."""
@@ -273,6 +415,14 @@ def _with_attrs(call: Any, arguments: Any, changed: dict[str, Any]) -> Any:
 
 def _attribute_names(attrs: Any) -> list[str]:
     return [field.name for field in attrs.__class__.__tvm_ffi_type_info__.fields]
+
+
+def _plain_channels(ty: Any) -> int | None:
+    """Return the number of channels of the type `ty` if it is a tensor (N, C, H, W), or None."""
+    shape = getattr(ty, "shape", None)
+    if not isinstance(shape, relax.ShapeExpr) or len(shape) != 4 or not isinstance(shape[1], tvm.tirx.IntImm):
+        return None
+    return int(shape[1])
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import relax
 
 from compiler.ir.constants import array_of, constant
@@ -88,7 +89,21 @@ class _LowerQuantized(Rewriter):
     def rewrite(self, expr: Any) -> Any:
         rule = self._rules.get(expr.op.name) if is_call(expr, *self._rules) else None
         result = rule(expr) if rule is not None else None
-        return expr if result is None else result
+        return self._with_own_floats(expr) if result is None else result
+
+    def _with_own_floats(self, expr: Any) -> Any:
+        """Return `expr`, an operator in float, with the floats that bytes stand for computed for it alone.
+
+        In one kernel with it they are never written to memory; shared with other operators they would be.
+        """
+        if not isinstance(expr, tvm.ir.Call):
+            return expr
+        arguments = []
+        for argument in expr.args:
+            value = self._value(argument)
+            own = value is not None and value.grid is not None and self.uses(argument) > 1
+            arguments.append(self._as(value) if own and value is not None else argument)
+        return relax.Call(expr.op, arguments, expr.attrs, expr.ty_args)
 
     # Values
 

@@ -30,9 +30,11 @@ class _PackDense(Rewriter):
         if not is_call(expr, "relax.matmul"):
             return expr
         left, right = expr.args
+        weight = self._weight(right)
+        if weight is not None and weight.dtype == np.int8 and str(left.ty.dtype) in ("uint8", "int8"):
+            return self._integer(left, weight) if left.ty.ndim >= 2 else expr
         if any(str(operand.ty.dtype) != "float32" for operand in (left, right)):
             return expr
-        weight = self._weight(right)
         if weight is not None and left.ty.ndim >= 2:
             packed = constant(kernel.pack_dense_weights(weight, self._panel(weight.shape[1])))
             outputs = weight.shape[1]
@@ -40,6 +42,15 @@ class _PackDense(Rewriter):
         if left.ty.ndim < 2 or right.ty.ndim < 2 or not _known(left) or not _known(right):
             return expr
         return self._product(left, right)
+
+    def _integer(self, left: Any, weight: np.ndarray) -> Any:
+        """Return the product of bytes; four of them are taken at a time."""
+        depth, outputs = weight.shape
+        if depth % 4:
+            widths = [0] * (2 * left.ty.ndim - 1) + [-depth % 4]
+            left = self.emit(relax.op.nn.pad(left, widths))
+        packed = constant(kernel.pack_integer_dense_weights(weight, self.lanes))
+        return self._call(lambda x, w: kernel.dense_integer(x, w, outputs), left, packed, name="dense")
 
     def _product(self, left: Any, right: Any) -> Any:
         """Return the product of two activations; transpositions of both become part of its reads."""

@@ -3,7 +3,8 @@
 Casts, reshapes, transpositions, broadcasts and paddings to what is there already, adding 0, multiplying by 1,
 concatenating one tensor, dropout, picking a field of a tuple just built, two reshapes or transpositions in a
 row. Two constants added one after the other become one, also where the second is added between two reshapes
-there and back (the masks of shifted windows). What then has no reader goes with dead-code elimination.
+there and back (the masks of shifted windows); zeros around the input of a convolution become its padding. What
+then has no reader goes with dead-code elimination.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class _Simplify(Rewriter):
             "relax.divide": self._divide,
             "relax.concat": self._concat,
             "relax.nn.pad": self._pad,
+            "relax.nn.conv2d": self._conv2d,
         }
 
     def rewrite(self, expr: Any) -> Any:
@@ -125,6 +127,27 @@ class _Simplify(Rewriter):
 
     def _pad(self, call: Any) -> Any | None:
         return call.args[0] if not any(int(width) for width in call.attrs.pad_width) else None
+
+    def _conv2d(self, call: Any) -> Any | None:
+        """Make zeros around the input of a convolution its own padding."""
+        pad, attrs = self.definition(call.args[0]), call.attrs
+        if not is_call(pad, "relax.nn.pad") or attrs.data_layout != "NCHW" or self.uses(call.args[0]) != 1:
+            return None
+        widths = [int(width) for width in pad.attrs.pad_width]
+        zeros = pad.attrs.pad_mode == "constant" and float(pad.attrs.pad_value) == 0
+        if not zeros or len(widths) != 8 or any(widths[:4]) or min(widths) < 0:
+            return None
+        top, bottom, left, right = widths[4:]
+        own = [int(width) for width in attrs.padding]
+        return relax.op.nn.conv2d(
+            pad.args[0],
+            call.args[1],
+            strides=attrs.strides,
+            padding=[a + b for a, b in zip(own, (top, left, bottom, right), strict=True)],
+            dilation=attrs.dilation,
+            groups=int(attrs.groups),
+            out_dtype=attrs.out_dtype,
+        )
 
 
 def _least(value: np.ndarray) -> np.ndarray:

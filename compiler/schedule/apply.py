@@ -10,6 +10,7 @@ from tvm.s_tir import Schedule
 
 from compiler.schedule import (
     attention,
+    channels,
     conv2d,
     fallback,
     matmul,
@@ -28,6 +29,7 @@ CPU_RULES: tuple[tuple[str, Rule], ...] = (
     (conv2d.NAME, conv2d.apply),
     (window.NAME, window.apply),
     (winograd.NAME, winograd.apply),
+    (channels.NAME, channels.apply),
     (matmul.NAME, matmul.apply),
     (attention.NAME, attention.apply),
     (rows.NAME, rows.apply),

@@ -11,6 +11,8 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.s_tir.analysis import estimate_tir_flops
 
+from compiler.passes.kernels import RULE
+
 
 def flops_of(function: tirx.PrimFunc) -> float | None:
     """Return the operations of one call of `function`, not scheduled yet: a multiply and an add are two.
@@ -20,7 +22,7 @@ def flops_of(function: tirx.PrimFunc) -> float | None:
     if not _is_static(function):
         return None
     try:
-        found = float(estimate_tir_flops(tvm.IRModule({"main": function})))
+        found = sum(float(estimate_tir_flops(nest)) for nest in _nests(function) if not _moves(nest))
     except Exception:  # TVM's estimate knows only some statements, and says so by several kinds of error
         return None
     return found if math.isfinite(found) and found >= 0 else None
@@ -49,6 +51,23 @@ def bytes_of(function: tirx.PrimFunc) -> int | None:
         # No region at all means that the access cannot be seen, as in a call of an external function.
         total += int(min(size, elements or size)) * _item_bytes(parameter.ty.dtype)
     return total
+
+
+def _nests(function: tirx.PrimFunc) -> list[Any]:
+    """Return the loop nests of a kernel, in program order."""
+    body = function.body.block.body if isinstance(function.body, s_tir.SBlockRealize) else function.body
+    return list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
+
+
+def _moves(nest: Any) -> bool:
+    """Tell whether `nest` is a gather of channels: TVM's estimate does not know shuffles of vectors."""
+    found: list[bool] = []
+
+    def see_block(block: Any) -> None:
+        found.append(str(block.annotations.get(RULE, "")) == "channels")
+
+    tvm_ffi.structural_walk(nest, [(s_tir.SBlock, see_block)], order="pre")
+    return any(found)
 
 
 def _is_static(function: tirx.PrimFunc) -> bool:

@@ -109,3 +109,28 @@ def test_a_sum_that_others_read_stays():
 
     before = graph(build, x=(3, 4))
     tvm.ir.assert_structural_equal(simplify(before), before)
+
+
+@pytest.mark.parametrize("padding", [0, [1, 0, 2, 1]])
+def test_zeros_around_the_input_of_a_convolution_become_its_padding(padding):
+    weight = const(4, 3, 3, 3)
+    before = graph(
+        lambda emit, x: R.nn.conv2d(
+            emit(R.nn.pad(x, [0, 0, 0, 0, 0, 1, 2, 3])), weight, strides=2, padding=padding
+        ),
+        x=(1, 3, 8, 9),
+    )
+    after = simplify(before)
+    assert operators(after) == ["nn.conv2d"]
+    np.testing.assert_array_equal(run(after, random(1, 3, 8, 9)), run(before, random(1, 3, 8, 9)))
+
+
+@pytest.mark.parametrize(
+    ("widths", "value"), [([0, 0, 0, 0, 1, 1, 1, 1], 1.0), ([0, 0, 0, 1, 0, 0, 0, 0], 0.0)]
+)
+def test_other_padding_before_a_convolution_stays(widths, value):
+    weight = const(4, 3 + widths[3], 3, 3)
+    before = graph(
+        lambda emit, x: R.nn.conv2d(emit(R.nn.pad(x, widths, pad_value=value)), weight), x=(1, 3, 8, 9)
+    )
+    tvm.ir.assert_structural_equal(simplify(before), before)

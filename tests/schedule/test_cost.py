@@ -1,8 +1,10 @@
 """Operations and bytes are counted by hand here, and read off the loops there."""
 
+import numpy as np
 import pytest
 from tvm import te, tirx, topi
 
+from compiler.passes.kernels.channels import gather_channels
 from compiler.schedule.cost import bytes_of, flops_of
 from tests.schedule.kernels import placeholder
 
@@ -32,6 +34,12 @@ def test_only_the_rows_that_are_read_of_a_table_count():
     kernel = te.create_prim_func([table, ids, topi.take(table, ids, axis=0, mode="clip")])
     assert flops_of(kernel) == 0
     assert bytes_of(kernel) == 4 * 10 * 64 + 8 * 10 + 4 * 10 * 64
+
+
+def test_gathers_of_channels_compute_nothing():
+    kernel = gather_channels([(1, 2, 5, 7, 16)] * 2, np.array([(0, 3), (1, 20), (1, 21)]))
+    assert flops_of(kernel) == 0
+    assert bytes_of(kernel) == 4 * 16 * 5 * 7 * 3
 
 
 def test_symbolic_shapes_are_not_guessed():

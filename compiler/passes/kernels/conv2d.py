@@ -17,6 +17,10 @@ from tvm import te, tirx
 from compiler.passes.kernels import GROUPS, RULE
 
 
+QUAD = 4
+"""Input channels that one dot product of bytes sums."""
+
+
 @dataclass(frozen=True)
 class Conv2dShape:
     """Geometry of a convolution; `padding` is (top, left, bottom, right), in elements."""

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tvm import te, tirx
 
 from compiler.passes.kernels import RULE
@@ -52,20 +53,37 @@ def _read(data: Any, window: Window, rows: int, columns: int, outside: float) ->
 def _maximum() -> Any:
     """Return the reduction to the maximum; of nothing it is -infinity, where TVM's is the least number."""
     return te.comm_reducer(
-        lambda a, b: tirx.max(a, b), lambda dtype: tirx.const(-math.inf, dtype), name="maximum"
+        lambda a, b: tirx.max(a, b), lambda dtype: tirx.const(_least(dtype), dtype), name="maximum"
     )
 
 
+def _least(dtype: str) -> float:
+    return -math.inf if "float" in str(dtype) else int(np.iinfo(str(dtype)).min)
+
+
 def max_pool2d(data: Any, window: Window, rows: int, columns: int) -> Any:
-    """Return the maximum of each window, `rows` by `columns` of them; padding is -infinity."""
+    """Return the maximum of each window, `rows` by `columns` of them; padding is the least there is."""
     rh, rw = _axes(window)
-    read, maximum = _read(data, window, rows, columns, -math.inf), _maximum()
+    read, maximum = _read(data, window, rows, columns, _least(data.dtype)), _maximum()
     return te.compute(
         (*data.shape[:2], rows, columns, data.shape[4]),
         lambda n, c, h, w, v: maximum(read(n, c, h, w, rh, rw, v), axis=[rh, rw]),
         name="max_pool2d",
         attrs={RULE: "window"},
     )
+
+
+def global_mean(data: Any) -> Any:
+    """Return the mean of each channel's image, (N, C/c, 1, 1, c) float32, of floats or of bytes."""
+    height, width = data.shape[2:4]
+    rh, rw = te.reduce_axis((0, height), "rh"), te.reduce_axis((0, width), "rw")
+    total = te.compute(
+        (*data.shape[:2], 1, 1, data.shape[4]),
+        lambda n, c, h, w, v: te.sum(data[n, c, rh, rw, v].astype("float32"), axis=[rh, rw]),
+        name="sum",
+    )
+    count = tirx.Cast("float32", height * width)
+    return te.compute(total.shape, lambda *i: total[i] / count, name="mean")
 
 
 def avg_pool2d(data: Any, window: Window, rows: int, columns: int, *, count_padding: bool) -> Any:
