@@ -62,7 +62,7 @@ def _whole(store: Any, lanes: int, name: str) -> Any:
 
 
 def _products(store: Any, lanes: int, name: str) -> Any:
-    """Return the store of all lanes for that of one; what a test puts outside of an image is a byte for all."""
+    """Return the store of all lanes for that of one; outside of an image a test puts one byte for all."""
     x, w = _factors(store)
 
     def added(bytes_: Any) -> Any:

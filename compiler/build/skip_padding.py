@@ -5,8 +5,8 @@
                                                           ...
 
 Statements in a row with the same condition share one branch, which moves out of the loops that it does not
-depend on. Loop partitioning has made the condition of the columns constant by then; what is left is that of the
-row, which one branch decides for a whole tile.
+depend on. Loop partitioning has made the condition of the columns constant by then; what is left is that of
+the row, which one branch decides for a whole tile.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from compiler.build.statements import function_pass, map_statements
 def _guarded(stmt: Any) -> tuple[Any, Any] | None:
     """Return the condition of an update and the update without it, or None for anything else.
 
-    Updates are acc + x * w, acc + x, and max(acc, x), where x is 0, or the least number, unless the condition holds.
+    Updates are acc + x * w, acc + x, and max(acc, x), where x is 0, or the least number, unless the condition
+    holds.
     """
     if not isinstance(stmt, tirx.BufferStore) or not isinstance(stmt.value, (tirx.Add, tirx.Max)):
         return None
@@ -69,7 +70,7 @@ def _as_branch(stmt: Any) -> _Branch | None:
 
 
 def _branch(stmt: Any) -> Any:
-    """Return the sequence `stmt` with its guarded updates under branches, one for equal conditions in a row."""
+    """Return the sequence `stmt` with its guarded updates under branches, one for each condition in a row."""
     if not isinstance(stmt, tirx.SeqStmt):
         return stmt
     conditions: list[Any] = []

@@ -29,6 +29,7 @@ from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, pool, winograd
 from compiler.passes.kernels import conv2d as kernel
 from compiler.passes.kernels.channels import gather_channels
 from compiler.passes.kernels.layout import pack, pack_array, unpack
+from compiler.passes.merge_groups import merged
 from compiler.passes.winograd_choice import choose_winograd
 
 _UNARY = {
@@ -224,7 +225,9 @@ class _BlockLayout(Rewriter):
         if shape.groups == outputs and inputs == 1 and shape.groups > 1:
             packed = constant(kernel.pack_depthwise_weights(weight, self.lanes))
             return self._kernel(kernel.depthwise_conv2d, self._block(data), packed, shape, outputs)
-        if shape.groups > 1 and (outputs // shape.groups) % self.lanes:
+        weight, shape = self._groups_of_blocks(weight, shape)
+        inputs = weight.shape[1]
+        if shape.groups > 1 and (weight.shape[0] // shape.groups) % self.lanes:
             return None
         if shape.groups == 1 and inputs < self.lanes and not self._is_blocked(data):
             packed = constant(kernel.pack_weights(weight, self.lanes, 0))
@@ -246,13 +249,15 @@ class _BlockLayout(Rewriter):
         shape = kernel.Conv2dShape(
             _pair(attrs.strides), (top, left, bottom, right), _pair(attrs.dilation), int(attrs.groups)
         )
-        outputs, inputs = weight.shape[:2]
-        if shape.groups == outputs and inputs == 1 and shape.groups > 1:
+        outputs = weight.shape[0]
+        if shape.groups == outputs and weight.shape[1] == 1 and shape.groups > 1:
             packed, compute = kernel.pack_depthwise_weights(weight, self.lanes), kernel.depthwise_integer
             data = self._block(data)
-        elif shape.groups > 1 and ((outputs // shape.groups) % self.lanes or inputs % self.lanes):
-            return None
         else:
+            weight, shape = self._groups_of_blocks(weight, shape)
+            inputs = weight.shape[1]
+            if shape.groups > 1 and ((weight.shape[0] // shape.groups) % self.lanes or inputs % self.lanes):
+                return None
             # A picture of three channels: one product of four bytes takes a pixel.
             first = inputs <= kernel.QUAD and not self._is_blocked(data) and data not in self._blocked
             width = kernel.QUAD if first else self.lanes
@@ -263,8 +268,24 @@ class _BlockLayout(Rewriter):
         )
         return self._mark(made, outputs)
 
+    def _groups_of_blocks(
+        self, weight: np.ndarray, shape: kernel.Conv2dShape
+    ) -> tuple[np.ndarray, kernel.Conv2dShape]:
+        """Make one group of the groups that share a block, the last of them filled up with zeros.
+
+        Only where each output block reads the one input block that holds the same groups.
+        """
+        width, inputs = weight.shape[0] // shape.groups, weight.shape[1]
+        if shape.groups == 1 or width != inputs or width >= self.lanes or self.lanes % width:
+            return weight, shape
+        together = self.lanes // width
+        missing = -shape.groups % together
+        filled = np.pad(weight, ((0, missing * width), (0, 0), (0, 0), (0, 0)))
+        groups = shape.groups + missing
+        return merged(filled, groups, together), replace(shape, groups=groups // together)
+
     def _padding(self, data: Any) -> tuple[Any, tuple[int, ...], int]:
-        """Return what `data` is a padded form of, the widths (top, left, bottom, right) and the byte around it."""
+        """Return what `data` is padded from, the widths (top, left, bottom, right) and the byte around it."""
         pad = self.definition(data)
         if not is_call(pad, "relax.nn.pad") or pad.attrs.pad_mode != "constant":
             return data, (0, 0, 0, 0), 0

@@ -12,6 +12,7 @@ from tvm import relax
 
 from compiler.passes import dump as ir_dump
 from compiler.passes.block_layout import block_layout
+from compiler.passes.byte_signs import byte_signs, wants_unsigned
 from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_constants import fold_constants, fold_weights
 from compiler.passes.fold_scale import fold_scale
@@ -78,6 +79,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
     lanes = max(4, target.lanes("float32"))
     return [
         *common_passes(("fuse_attention", fuse_attention(lanes))),
+        ("byte_signs", byte_signs(unsigned=wants_unsigned(target))),
         ("lower_quantized", lower_quantized),
         ("fold_weights", fold_weights),
         ("lift_conv1d", lift_conv1d),

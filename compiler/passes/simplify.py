@@ -3,8 +3,8 @@
 Casts, reshapes, transpositions, broadcasts and paddings to what is there already, adding 0, multiplying by 1,
 concatenating one tensor, dropout, picking a field of a tuple just built, two reshapes or transpositions in a
 row. Two constants added one after the other become one, also where the second is added between two reshapes
-there and back (the masks of shifted windows); zeros around the input of a convolution become its padding. What
-then has no reader goes with dead-code elimination.
+there and back (the masks of shifted windows); zeros around the input of a convolution become its padding.
+What then has no reader goes with dead-code elimination.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from typing import Any
 
 from tvm import tirx
 
+from compiler.passes.byte_signs import wants_unsigned
 from compiler.target import Target
 
 DOT_PRODUCT = "kiln.dot_product"
@@ -80,11 +81,6 @@ def temporaries(target: Target) -> int:
     """Return the registers that a dot product needs beside the sums and two for each vector of weights."""
     name = instruction(target, "uint8" if wants_unsigned(target) else "int8")
     return 4 if name in ("pmaddwd", "plain") else 2
-
-
-def wants_unsigned(target: Target) -> bool:
-    """Tell whether the dot product of `target` is faster with unsigned activations than with signed ones."""
-    return target.arch in ("x86_64", "x86") or "i8mm" in target.features
 
 
 def _vpdpbusd(acc: Any, x: Any, w: Any, lanes: int, dtype: str) -> Any:

@@ -13,14 +13,16 @@ from tvm import relax
 def graph(build: Callable[..., Any], **shapes: Sequence[Any]) -> tvm.IRModule:
     """Return a module whose ``main`` takes float32 tensors of `shapes` and returns what `build` gives.
 
-    `build` gets the builder's `emit` and the inputs. Weights are constants.
+    `build` gets the builder's `emit` and the inputs, and gives an expression or a list of them. Weights are
+    constants.
     """
     inputs = [relax.Var(name, relax.TensorType(list(shape), "float32")) for name, shape in shapes.items()]
     builder = relax.BlockBuilder()
     with builder.function("main", inputs):
         with builder.dataflow():
-            result = builder.emit(build(builder.emit, *inputs))
-            output = builder.emit_output(relax.Tuple([result]))
+            given = build(builder.emit, *inputs)
+            results = [builder.emit(each) for each in (given if isinstance(given, list) else [given])]
+            output = builder.emit_output(relax.Tuple(results))
         builder.emit_func_output(output)
     return builder.finalize()
 

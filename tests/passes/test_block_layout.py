@@ -108,6 +108,21 @@ def _point(emit, x, channels):
     return emit(_conv(x, weight, padding=(0, 0)))
 
 
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize(("channels", "groups"), [(10, 5), (26, 13), (12, 3), (24, 3), (40, 5)])
+def test_groups_that_share_a_block_are_one_group_of_it(channels, groups, lanes):
+    weight = const(channels, channels // groups, 3, 3)
+    before = graph(
+        lambda emit, x: _point(emit, emit(_conv(_point(emit, x, channels), weight, groups=groups)), 5),
+        x=(1, 4, 6, 6),
+    )
+    after = block_layout(lanes)(before)
+    width = channels // groups
+    if lanes % width == 0 or width % lanes == 0:
+        assert _kinds(after) == [*["pack"] * (lanes == 4), "conv2d", "conv2d", "conv2d", "unpack"]
+    assert_same_numbers(before, after, random(1, 4, 6, 6))
+
+
 def _shuffle(emit, y, groups):
     n, channels, height, width = y.ty.shape
     grouped = emit(R.reshape(y, (n, groups, int(channels) // groups, height, width)))

@@ -143,6 +143,19 @@ def test_an_epilogue_of_another_type():
     np.testing.assert_array_equal(got, (gathered * other).astype("float16"))
 
 
+@pytest.mark.parametrize("target", runnable())
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("size", [(3, 5), (64, 64)])
+def test_bytes(target, dtype, size):
+    device, picks = cpu(target), _shuffled(2, 11, 11)
+    plain = [np.random.default_rng().integers(0, 127, (1, 11, *size)).astype(dtype) for _ in range(2)]
+    gathered = np.stack([plain[number][:, channel] for number, channel in picks], axis=1)
+    arrays = [pack_array(x, lanes_of(device), fill=99) for x in plain]
+    expected = pack_array(gathered, lanes_of(device))
+    function = gather_channels([array.shape for array in arrays], picks, dtype)
+    np.testing.assert_array_equal(_run(function, arrays, expected.shape, device, dtype), expected)
+
+
 def test_extents_that_are_known_only_when_it_runs():
     target, picks = load("host"), _shuffled(2, 6, 6)
     n, h, w = (tirx.Var(name, "int64") for name in "nhw")

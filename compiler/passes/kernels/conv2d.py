@@ -16,7 +16,6 @@ from tvm import te, tirx
 
 from compiler.passes.kernels import GROUPS, RULE
 
-
 QUAD = 4
 """Input channels that one dot product of bytes sums."""
 
@@ -242,7 +241,7 @@ def pack_depthwise_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
 
 
 def pack_integer_weights(weight: np.ndarray, lanes: int, input_lanes: int) -> np.ndarray:
-    """Return OIHW weights as `conv2d_integer` takes them: (O/c, I/i, KH, KW, i/4, c, 4), padded with zeros."""
+    """Return OIHW weights as `conv2d_integer` takes them: (O/c, I/i, KH, KW, i/4, c, 4), zeros added."""
     packed = pack_weights(weight, lanes, input_lanes)
     quads = packed.reshape(*packed.shape[:4], input_lanes // 4, 4, lanes)
     return np.ascontiguousarray(quads.swapaxes(-1, -2))

@@ -51,7 +51,7 @@ def dense_integer(x: Any, weight: Any, outputs: int) -> Any:
 
 
 def pack_integer_dense_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
-    """Return (K, N) bytes as `dense_integer` takes them, (ceil(N / c), ceil(K / 4), c, 4), padded with zeros."""
+    """Return (K, N) bytes as `dense_integer` takes them, (ceil(N / c), ceil(K / 4), c, 4), zeros added."""
     depth, outputs = weight.shape
     padded = np.pad(weight, ((0, -depth % 4), (0, -outputs % lanes)))
     quads = padded.reshape(-(-depth // 4), 4, -1, lanes)

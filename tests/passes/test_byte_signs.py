@@ -1,0 +1,41 @@
+"""Activations change their sign without changing what they stand for."""
+
+import numpy as np
+import pytest
+from tvm import relax
+
+from compiler.passes.byte_signs import byte_signs, wants_unsigned
+from compiler.target import load
+from tests.passes.graphs import graph, random, run
+from tests.passes.test_lower_quantized import NETS
+
+R = relax.op
+
+
+def _dtypes(mod):
+    return [
+        str(binding.var.ty.dtype)
+        for block in mod["main"].body.blocks
+        for binding in block.bindings
+        if getattr(getattr(binding.value, "op", None), "name", "") == "relax.quantize"
+    ]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_numbers_stay_to_the_last_bit(name):
+    before = graph(NETS[name], x=(2, 6, 10, 10))
+    for unsigned in (True, False):
+        after = byte_signs(unsigned=unsigned)(before)
+        assert set(_dtypes(after)) == {"uint8" if unsigned else "int8"}
+        np.testing.assert_array_equal(run(after, random(2, 6, 10, 10)), run(before, random(2, 6, 10, 10)))
+
+
+def test_bytes_that_are_given_out_stay():
+    scale, zero = relax.const(np.float32(0.1)), relax.const(np.int32(9))
+    before = graph(lambda emit, x: R.quantize(x, scale, zero, axis=1, out_dtype="uint8"), x=(2, 3))
+    assert _dtypes(byte_signs(unsigned=False)(before)) == ["uint8"]
+
+
+def test_what_targets_want():
+    assert all(wants_unsigned(load(name)) for name in ("znver4", "x86-64-v3"))
+    assert not any(wants_unsigned(load(name)) for name in ("rpi4", "rpi5"))
