@@ -2,8 +2,8 @@
 
     dequantize(quantize(x, s, z, uint8), s, z)  <->  dequantize(quantize(x, s, z - 128, int8), s, z - 128)
 
-Both stand for the same numbers. x86 multiplies unsigned activations by signed weights, Arm's dot product takes
-two signed ones. Bytes that something else reads, such as the network's caller, stay what they are.
+Both stand for the same numbers. x86 multiplies unsigned activations by signed weights, Arm's dot product
+takes two signed ones. Bytes that something else reads, such as the caller, stay what they are.
 """
 
 from __future__ import annotations
