@@ -3,17 +3,21 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import tvm
 from torch import nn
+from tvm import relax
 
 from compiler.build import Built, build
 from compiler.frontend import load as import_model
 from compiler.passes import optimize
 from compiler.schedule import schedule
 from compiler.target import Target
+from tests.passes.graphs import graph, random, run
+from tests.passes.test_lower_quantized import layer, q, w
 
 
 class ConvNet(nn.Module):
@@ -62,6 +66,30 @@ class Case:
     def scheduled(self, target: Target) -> tvm.IRModule:
         """Return the kernels, scheduled for `target`."""
         return schedule(optimize(self.mod, target)[0], target)[0]
+
+
+@cache
+def quantized_net() -> Case:
+    """Layers of bytes: of three and of many channels, depthwise, a residual, pooling, a dense one.
+
+    Its output is on a grid of `QUANTUM`; what is expected is the float graph around quantize and dequantize.
+    """
+
+    def build(emit: Any, x: Any) -> Any:
+        first = q(emit, layer(emit, q(emit, x, 0.03, 128), 16, 3), 0.1, 90)
+        wide = q(emit, emit(relax.op.nn.relu(layer(emit, first, 16, 16))), 0.3)
+        deep = layer(emit, wide, 16, 16, groups=16)
+        added = q(emit, emit(relax.op.add(deep, first)), 0.3, 120)
+        pooled = q(emit, emit(relax.op.nn.max_pool2d(added, 2, strides=2)), 0.3, 120)
+        rows = emit(relax.op.reshape(pooled, (4, 196)))
+        return q(emit, emit(relax.op.matmul(rows, w(emit, 196, 10, axis=1))), QUANTUM, 128)
+
+    mod, x = graph(build, x=(1, 3, 14, 14)), random(1, 3, 14, 14)
+    return Case(mod, x, run(mod, x))
+
+
+QUANTUM = 1.5
+"""The step of the output of `quantized_net`."""
 
 
 def conv_net() -> Case:

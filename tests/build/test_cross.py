@@ -18,7 +18,7 @@ import tvm_ffi
 
 from compiler.build.toolchain import linker_for, run_tool
 from compiler.target import load as load_target
-from tests.build.networks import attention, conv_net
+from tests.build.networks import QUANTUM, attention, conv_net, quantized_net
 from tests.conftest import absent, needs
 
 ELF = {"x86_64": 62, "aarch64": 183, "arm": 40, "riscv64": 243}
@@ -152,3 +152,14 @@ def test_raspberry_pi_library_computes_what_pytorch_does(runtime, tmp_path, netw
     built = case.build(target, tmp_path)
     output = emulated(target, runtime, tmp_path, built.library, case.input)
     np.testing.assert_allclose(output.reshape(case.output.shape), case.output, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rpi4", "rpi5"])
+def test_integer_layers_compute_on_arm_what_the_quantized_graph_says(runtime, tmp_path, name):
+    target, case = load_target(name), quantized_net()
+    built = case.build(target, tmp_path)
+    output = emulated(target, runtime, tmp_path, built.library, case.input).reshape(case.output.shape)
+    # Where a value lies between two bytes, either may be right.
+    assert abs(output - case.output).max() <= 1.01 * QUANTUM
+    assert (abs(output - case.output) > 0.5 * QUANTUM).mean() < 0.1
+    assert len(np.unique(case.output)) > 10
