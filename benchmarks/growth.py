@@ -14,6 +14,7 @@ import sys
 from benchmarks.table import RESULTS, markdown, slug
 from compiler.cli.bench import measure
 from compiler.cli.console import Console
+from compiler.deploy.benchmark import Plan
 from compiler.deploy.peers import PEERS
 from compiler.support.errors import KilnError
 from compiler.support.files import atomic_path
@@ -50,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{name}")
         try:
             with Console(sys.stderr) as console, watching(console):
-                report = measure(source, peers, inputs, threads=threads, seconds=options.seconds)
+                plan = Plan(source, peers, inputs, threads=threads, seconds=options.seconds)
+                report = measure(plan)
         except KilnError as error:
             failed += 1
             print(f"{name} could not be measured: {error}", file=sys.stderr)

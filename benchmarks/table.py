@@ -1,6 +1,7 @@
 """Measures a table of models against all peers and writes it down.
 
     python -m benchmarks.table [--models NAME ...] [--threads N] [--seconds S]
+    python -m benchmarks.table --models resnet18 resnet18-int8 minilm-bf16
 
 writes benchmarks/results/<cpu>.md and .json, and the table between the markers of README.md. A model that
 was not measured now keeps its earlier row, so that one can be measured alone.
@@ -12,11 +13,14 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compiler.cli.bench import measure, remarks
+from compiler.cli.bench import all_cores, measure, remarks
 from compiler.cli.console import Console
+from compiler.deploy.benchmark import Plan
 from compiler.deploy.peers import KILN, PEERS, RUNTIMES
 from compiler.support.errors import KilnError
 from compiler.support.files import atomic_path
@@ -26,7 +30,17 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 
-MODELS = {
+
+@dataclass(frozen=True)
+class Row:
+    """What a row measures: the model, what all compute in, and the data that int8 needs."""
+
+    source: str
+    precision: str = "fp32"
+    calibrate: str | None = None
+
+
+_SOURCES = {
     "resnet18": "torchvision.models:resnet18",
     "resnet50": "torchvision.models:resnet50",
     "mobilenet_v2": "torchvision.models:mobilenet_v2",
@@ -38,13 +52,44 @@ MODELS = {
     "minilm": "benchmarks.models:minilm",
     "efficientnet_lite0": "examples.efficientnet_lite0:model",
 }
-"""Models by the name of their row."""
+_DATA = {
+    "minilm": "benchmarks.data:sentences",
+    "efficientnet_lite0": "benchmarks.data:photographs_lite",
+}
+_INT8 = (
+    "resnet18",
+    "resnet50",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "efficientnet_lite0",
+    "squeezenet1_1",
+    "minilm",
+)
+_BF16 = ("resnet18", "resnet50", "mobilenet_v2", "squeezenet1_1", "minilm")
+
+
+def _rows(names: Iterable[str], precision: str) -> dict[str, Row]:
+    return {
+        f"{name}-{precision}": Row(_SOURCES[name], precision, _DATA.get(name, "benchmarks.data:photographs"))
+        for name in names
+    }
+
+
+MODELS: dict[str, Row] = {
+    **{name: Row(source) for name, source in _SOURCES.items()},
+    **_rows(_INT8, "int8"),
+    **_rows(_BF16, "bf16"),
+}
+"""Rows by the name that ``--models`` takes."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write, and return 1 if a model could not be measured."""
     parser = argparse.ArgumentParser(description="Kiln against its peers on a table of models.")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS), metavar="NAME")
+    parser.add_argument(
+        "--models", nargs="+", default=list(MODELS), choices=list(MODELS), metavar="NAME",
+        help=f"rows, all by default: {', '.join(MODELS)}",
+    )  # fmt: skip
     parser.add_argument("--against", default=",".join(PEERS), help="peers, joined by commas")
     parser.add_argument("--threads", type=int, help="threads of each runtime; all physical cores by default")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each runtime is measured")
@@ -54,22 +99,28 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{name}")
         try:
             with Console(sys.stderr) as console, watching(console):
-                report = measure(
-                    MODELS[name],
-                    tuple(options.against.split(",")),
-                    threads=options.threads,
-                    seconds=options.seconds,
-                )
+                report = measure(_plan(MODELS[name], options))
         except KilnError as error:
             failed += 1
             print(f"{name} could not be measured: {error}", file=sys.stderr)
             continue
         print("\n".join(remarks(report)))
         # Each model is written as soon as it is measured: an interrupted run loses nothing.
-        path = record(name, report.to_json(), RESULTS)
+        path = record(name.partition("-")[0], report.to_json(), RESULTS)
         write_readme(json.loads(path.read_text(encoding="utf-8")), ROOT / "README.md")
         note(f"wrote {path}")
     return 1 if failed else 0
+
+
+def _plan(row: Row, options: argparse.Namespace) -> Plan:
+    return Plan(
+        row.source,
+        tuple(options.against.split(",")),
+        precision=row.precision,
+        threads=all_cores(options.threads),
+        seconds=options.seconds,
+        calibrate=row.calibrate,
+    )
 
 
 def record(name: str, report: dict[str, Any], folder: Path) -> Path:
@@ -108,7 +159,8 @@ def markdown(reports: dict[str, dict[str, Any]]) -> str:
 def _cell(report: dict[str, Any], name: str) -> str:
     timing = report["runtimes"].get(name)
     if timing is None:
-        return "failed" if name in report["failed"] else ""
+        lacks = report["precision"] in RUNTIMES[name].lacks
+        return "failed" if name in report["failed"] and not lacks else ""
     text = f"{timing['median_ms']:.3g}" if timing["median_ms"] < 1000 else f"{timing['median_ms']:.0f}"
     if timing["wrong"]:
         return f"{text} (wrong)"

@@ -9,8 +9,6 @@ Outputs are compared with the original's, and a runtime that is wrong is not a p
 from __future__ import annotations
 
 import importlib
-import json
-import math
 import random
 import subprocess
 import sys
@@ -23,21 +21,28 @@ from typing import Any
 
 import numpy as np
 
+from compiler.compress.images import ImageTransform
 from compiler.deploy.benchmark_process import BUILD_SECONDS, WorkerError, WorkerProcess
+from compiler.deploy.benchmark_report import Report, timing
 from compiler.deploy.peers import KILN, PEERS, RUNTIMES
 from compiler.deploy.peers.session import PRECISIONS, Workload
 from compiler.deploy.profile import Profile
-from compiler.support.errors import InternalError, ModelError, UsageError, did_you_mean
+from compiler.support.errors import InternalError, KilnError, ModelError, UsageError, did_you_mean
 from compiler.support.progress import note, stage
+from compiler.target_detect import this_machine
 
-TOLERANCE = {"fp32": 1e-3}
-"""Largest error over an output's range at which a runtime still counts as right, by precision."""
+_BF16 = {"avx512bf16", "amx-bf16", "bf16"}
+"""Features of CPUs that compute in bfloat16."""
 
 _MOST_PROFILE_RUNS = 200
 """More do not make a median better, and each one is kept."""
 
-Compile = Callable[[Path, Path], None]
-"""Compiles the model file into the bundle; given by who joins the stages."""
+Samples = list[tuple[np.ndarray, ...]]
+"""Inputs in the order of the model's signature, one run each."""
+
+Compile = Callable[[Path, Path, Samples], None]
+"""Compiles the model file into the bundle, calibrated with samples if there are any; given by who joins the
+stages."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Plan:
 
     `source` is a model as `kiln compile` takes it, `inputs` descriptions of its inputs, `against` names
     of peers. Each runtime is measured for about `seconds`, or exactly `runs` times, split over `rounds`.
-    `layers` asks where Kiln's time goes.
+    `layers` asks where Kiln's time goes. Below fp32, `calibrate` names data to calibrate and judge with, as
+    `compiler.compress.data.open_data` takes it, and `transform` the one of its images.
     """
 
     source: str
@@ -59,6 +65,8 @@ class Plan:
     rounds: int = 10
     seed: int = 0
     layers: bool = False
+    calibrate: str | None = None
+    transform: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.against:
@@ -73,96 +81,72 @@ class Plan:
                 raise UsageError(f"expected at least 1 for {what}, got {value}")
         if not self.seconds > 0:
             raise UsageError(f"expected seconds above 0, got {self.seconds}")
+        self._check_data()
+
+    def _check_data(self) -> None:
+        """Refuse data that would not be used."""
+        if self.calibrate is not None and self.precision == "fp32":
+            raise UsageError("calibration data is for lower precisions: add --precision int8 or bf16")
+        if self.transform is not None:
+            if self.calibrate is None:
+                raise UsageError("an image transform needs calibration data: give a folder of images")
+            ImageTransform.parse(self.transform)
 
 
-@dataclass(frozen=True)
-class Timing:
-    """One runtime's result; times in milliseconds, `setup_s` in seconds.
+@dataclass(frozen=True, eq=False)
+class _Absent:
+    """Runtimes that cannot take part: the reason of each, and the detail for who wants to mend it."""
 
-    `p10_ms` and `p90_ms` are percentiles of all runs. `max_abs_error` is against the original, over all
-    outputs; `error_over_range` divides by the range of the output it occurs in. `setting` is the one that
-    won among the peer's settings.
-    """
-
-    median_ms: float
-    min_ms: float
-    p10_ms: float
-    p90_ms: float
-    runs: int
-    max_abs_error: float
-    error_over_range: float
-    wrong: bool
-    setting: str
-    setup_s: float
-    version: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """A benchmark's result. `failed` maps runtimes that could not take part to the reason.
-
-    `ratio` is Kiln's median over the best right peer's: below 1, Kiln is faster. None without a peer.
-    `layers` says where Kiln's time goes, None if that was not asked.
-    """
-
-    model: str
-    precision: str
-    threads: int
-    cpu: str
-    runtimes: dict[str, Timing]
-    failed: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
-    layers: Profile | None = None
 
-    @property
-    def best_peer(self) -> str | None:
-        """The peer with the least median among those whose outputs are right."""
-        right = {n: t.median_ms for n, t in self.runtimes.items() if n != KILN and not t.wrong}
-        return min(right, key=right.__getitem__) if right else None
-
-    @property
-    def ratio(self) -> float | None:
-        """Kiln's median over the best peer's."""
-        best = self.best_peer
-        if best is None or KILN not in self.runtimes:
-            return None
-        return self.runtimes[KILN].median_ms / self.runtimes[best].median_ms
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data; numbers that JSON lacks (infinite errors) become None."""
-        runtimes = {
-            name: {key: _plain(value) for key, value in vars(timing).items()}
-            for name, timing in self.runtimes.items()
-        }
-        return {
-            "model": self.model,
-            "precision": self.precision,
-            "threads": self.threads,
-            "cpu": self.cpu,
-            "runtimes": runtimes,
-            "best_peer": self.best_peer,
-            "ratio": self.ratio,
-            "failed": self.failed,
-            **({} if self.layers is None else {"layers": self.layers.to_json()}),
-        }
+    def add(self, name: str, reason: str, detail: str = "") -> None:
+        self.reasons[name] = reason
+        if detail:
+            self.details[name] = detail
+        note(f"{name} cannot take part: {reason}")
 
 
 def benchmark(plan: Plan, compile_bundle: Compile) -> Report:
     """Measure Kiln and the peers of `plan`.
 
+    Below float32 peers are measured even where Kiln cannot compile the model; the report says so.
+
     Raises:
-        KilnError: the model cannot be loaded, or Kiln cannot compile or run it. A peer that fails is
-            listed in the report and is no error.
+        KilnError: the model or the calibration data cannot be loaded, or Kiln cannot compile or run it. A
+            peer that fails is listed in the report and is no error.
     """
     with tempfile.TemporaryDirectory(prefix="kiln-bench-") as name, ExitStack() as workers:
-        folder = Path(name)
-        workload = Workload(folder, plan.source, plan.threads, plan.precision, plan.inputs)
+        absent = _Absent()
+        against = [name for name in plan.against if not _lacks(name, plan.precision, absent)]
+        workload = Workload(
+            Path(name), plan.source, plan.threads, plan.precision, plan.inputs, plan.calibrate, plan.transform
+        )
         with stage("prepare"):
-            workload = _prepare(workload, plan.against)
+            workload = _prepare(workload, against)
         with stage("compile"):
-            compile_bundle(_what_kiln_compiles(workload), folder / "model.kiln")
-            replace(workload, artifacts={**workload.artifacts, "bundle": "model.kiln"}).save()
-        return _measure(plan, folder, workers)
+            try:
+                _compile(workload, compile_bundle)
+            except KilnError as error:
+                if plan.precision == "fp32" or plan.layers or not against:
+                    raise
+                absent.add(KILN, str(error))
+        names = against if KILN in absent.reasons else [KILN, *against]
+        return _measure(plan, names, workload, workers, absent)
+
+
+def _lacks(name: str, precision: str, absent: _Absent) -> bool:
+    """Whether a peer has no such precision; the reason is noted."""
+    reason = RUNTIMES[name].lacks.get(precision)
+    if reason is not None:
+        absent.add(name, f"no {precision}: {reason}")
+    return reason is not None
+
+
+def _compile(workload: Workload, compile_bundle: Compile) -> None:
+    samples = [tuple(inputs) for inputs, _ in workload.samples()] if workload.data else []
+    compile_bundle(_what_kiln_compiles(workload), workload.folder / "model.kiln", samples)
+    replace(workload, artifacts={**workload.artifacts, "bundle": "model.kiln"}).save()
 
 
 def _what_kiln_compiles(workload: Workload) -> Path:
@@ -210,19 +194,19 @@ def _artifact(name: str) -> str | None:
     return None if form is None else str(form)
 
 
-def _measure(plan: Plan, folder: Path, workers: ExitStack) -> Report:
+def _measure(
+    plan: Plan, names: Sequence[str], workload: Workload, workers: ExitStack, absent: _Absent
+) -> Report:
     running: dict[str, WorkerProcess] = {}
     built: dict[str, dict[str, Any]] = {}
-    failed: dict[str, str] = {}
-    details: dict[str, str] = {}
-    for name in (KILN, *plan.against):
-        worker = workers.enter_context(WorkerProcess(name, folder, plan.threads))
+    for name in names:
+        worker = workers.enter_context(WorkerProcess(name, workload.folder, plan.threads))
         with stage(f"start {name}"):
             try:
                 built[name] = worker.ask({"do": "build"}, BUILD_SECONDS)
                 running[name] = worker
             except WorkerError as error:
-                _give_up(name, error, worker, failed, details)
+                _give_up(name, error, worker, absent)
     times: dict[str, list[float]] = {name: [] for name in running}
     order = random.Random(plan.seed)
     with stage("measure"):
@@ -233,20 +217,35 @@ def _measure(plan: Plan, folder: Path, workers: ExitStack) -> Report:
                     if count:
                         times[name] += _run(running[name], count, built[name]["run_ms"])
                 except WorkerError as error:
-                    _give_up(name, error, running.pop(name), failed, details)
-    layers = _profile(running[KILN], plan, built[KILN]["run_ms"]) if plan.layers else None
-    runtimes = {name: timing(times[name], built[name], plan.precision) for name in running}
-    return Report(plan.source, plan.precision, plan.threads, cpu_name(), runtimes, failed, details, layers)
+                    _give_up(name, error, running.pop(name), absent)
+    return Report(
+        model=plan.source,
+        precision=plan.precision,
+        threads=plan.threads,
+        cpu=cpu_name(),
+        runtimes={name: timing(times[name], built[name], plan.precision) for name in running},
+        failed=absent.reasons,
+        details=absent.details,
+        layers=_profile(running[KILN], plan, built[KILN]["run_ms"]) if plan.layers else None,
+        calibration=workload.data,
+        notes=_notes(workload),
+    )
 
 
-def _give_up(
-    name: str, error: WorkerError, worker: WorkerProcess, failed: dict[str, str], details: dict[str, str]
-) -> None:
+def _give_up(name: str, error: WorkerError, worker: WorkerProcess, absent: _Absent) -> None:
     worker.end()
     if name == KILN:
         raise InternalError(f"the compiled model does not run: {error}") from error
-    failed[name], details[name] = str(error), error.detail
-    note(f"{name} cannot take part: {error}")
+    absent.add(name, str(error), error.detail)
+
+
+def _notes(workload: Workload) -> tuple[str, ...]:
+    """Return what a reader of the numbers must know."""
+    notes = list(workload.data.notes) if workload.data else []
+    features = this_machine().features
+    if workload.precision == "bf16" and features is not None and not features & _BF16:
+        notes.append("this CPU has no bfloat16 instructions: bf16 is emulated here, or float32 in its place")
+    return tuple(notes)
 
 
 def _count(plan: Plan, turn: int, run_ms: float) -> int:
@@ -273,37 +272,12 @@ def _profile(worker: WorkerProcess, plan: Plan, run_ms: float) -> Profile:
     return Profile.from_plain(answer)
 
 
-def timing(times_ms: Sequence[float], built: dict[str, Any], precision: str) -> Timing:
-    """Summarize the runs of one runtime; `built` is its worker's answer to "build"."""
-    return Timing(
-        median_ms=float(np.median(times_ms)),
-        min_ms=float(np.min(times_ms)),
-        p10_ms=float(np.percentile(times_ms, 10)),
-        p90_ms=float(np.percentile(times_ms, 90)),
-        runs=len(times_ms),
-        max_abs_error=float(built["max_abs_error"]),
-        error_over_range=float(built["error_over_range"]),
-        wrong=not built["error_over_range"] <= TOLERANCE[precision],
-        setting=str(built["setting"]),
-        setup_s=float(built["setup_s"]),
-        version=str(built["version"]),
-    )
-
-
 def cpu_name() -> str:
-    """Return the CPU's model name as its maker writes it (never the machine's own name)."""
+    """Return the CPU's model name as its maker writes it, and LLVM's name of its kind.
+
+    Never the machine's own name. Virtual machines say no more than the maker's: the kind tells them apart.
+    """
     from compiler.target_detect import detect
 
-    return str(detect(ask_llvm=False)["description"]).removeprefix("this machine: ")
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(report: Report, path: Path) -> None:
-    """Write the report as JSON, whole or not at all."""
-    from compiler.support.files import atomic_path
-
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    found = detect()
+    return f"{str(found['description']).removeprefix('this machine: ')} ({found['cpu']})"

@@ -2,7 +2,7 @@
 
 It is told what to do on standard input and answers on standard output, a line of JSON each:
 
-    {"do": "build"}                       -> {"setting": ..., "run_ms": ..., "max_abs_error": ..., ...}
+    {"do": "build"}                       -> {"setting": ..., "run_ms": ..., "accuracy": {...}, ...}
     {"do": "run", "count": 20}            -> {"times_ms": [...]}
     {"do": "profile", "runs": 20}         -> where the time of Kiln goes (`compiler.deploy.profile.Profile`)
 
@@ -14,26 +14,47 @@ from __future__ import annotations
 import gc
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from compiler.deploy.benchmark_accuracy import Accuracy, assess
 from compiler.deploy.peers import RUNTIMES
-from compiler.deploy.peers.session import PeerError, Session, Workload
+from compiler.deploy.peers.session import PeerError, Session, Variants, Workload, require
 
 TRIAL_SECONDS = 0.5
 """How long each setting of a peer is tried before the fastest is chosen."""
 
 WARM_UP_SECONDS = 0.03
 """How long a runtime warms caches and wakes its threads before each round, at least one run."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A setting of a peer that works."""
+
+    setting: str
+    session: Session
+    run_ms: float
+    accuracy: Accuracy
+    right: bool
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Less is better: right, then fast."""
+        return not self.right, self.run_ms
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return what a report says of it."""
+        return {"ms": self.run_ms, "sqnr_db": self.accuracy.sqnr_db, "wrong": not self.right}
 
 
 class Worker:
@@ -53,40 +74,49 @@ class Worker:
         return {"times_ms": self.run(int(message["count"]))}
 
     def build(self) -> dict[str, Any]:
-        """Make the session at its best setting and compare its outputs with the reference.
+        """Make the session at its best setting, and say how near it is to the original.
 
         Raises:
             PeerError: the peer is not installed, or no setting of it works.
         """
         module = importlib.import_module(f"compiler.deploy.peers.{RUNTIMES[self._name].module}")
-        missing = [name for name in module.PACKAGES if importlib.util.find_spec(name) is None]
-        if missing:
-            raise PeerError(f"not installed: {', '.join(missing)} (pip install 'kiln-compiler[peers]')")
+        require(*module.PACKAGES)
         if module.ARTIFACT is not None:
             self._workload.path(module.ARTIFACT)
-        best, setting, best_ms, trouble = None, "", float("inf"), None
         start = time.perf_counter()
-        for name, make in module.variants(self._workload).items():
-            try:
-                session = make()
-                milliseconds = _try(session)
-            except Exception as error:  # one setting may fail where another works
-                trouble = error
-                continue
-            if milliseconds < best_ms:
-                best, setting, best_ms = session, name, milliseconds
-        if best is None:
-            raise trouble if trouble is not None else PeerError("it has no setting for this model")
-        self._session = best
-        absolute, relative = compare(best.outputs(), self._workload.reference())
+        best, settings = self._best(module.variants(self._workload))
+        self._session = best.session
         return {
-            "setting": setting,
-            "run_ms": best_ms,
+            "setting": best.setting,
+            "run_ms": best.run_ms,
             "setup_s": time.perf_counter() - start,
             "version": _version(module.PACKAGES[0]),
-            "max_abs_error": absolute,
-            "error_over_range": relative,
+            "accuracy": best.accuracy.to_plain(),
+            "settings": settings,
         }
+
+    def _best(self, variants: Variants) -> tuple[_Tried, dict[str, Any]]:
+        """Try every setting; return the fastest of those that are right, and what was found of each."""
+        best: _Tried | None = None
+        trouble: Exception = PeerError("it has no setting for this model")
+        found: dict[str, Any] = {}
+        for setting, make in variants.items():
+            try:
+                tried = self._try(setting, make())
+            except Exception as error:  # one setting may fail where another works
+                trouble, found[setting] = error, {"failed": reason(error)}
+                continue
+            found[setting] = tried.to_plain()
+            if best is None or tried.rank < best.rank:
+                best = tried
+        if best is None:
+            raise trouble
+        return best, found
+
+    def _try(self, setting: str, session: Session) -> _Tried:
+        milliseconds, accuracy = _trial_ms(session), assess(session, self._workload)
+        right = accuracy.is_right(self._workload.precision)
+        return _Tried(setting, session, milliseconds, accuracy, right)
 
     def run(self, count: int) -> list[float]:
         """Warm up, then return the times of `count` runs in milliseconds."""
@@ -103,7 +133,7 @@ class Worker:
         return self._session
 
 
-def _try(session: Session) -> float:
+def _trial_ms(session: Session) -> float:
     """Return the median time of a run in milliseconds, after a first one that may still compile."""
     session.run()
     session.run()
@@ -129,37 +159,6 @@ def _times(session: Session, count: int) -> list[float]:
     return times
 
 
-def compare(outputs: list[np.ndarray], reference: list[np.ndarray]) -> tuple[float, float]:
-    """Return the largest absolute error, and the largest error of an output over that output's range.
-
-    The range of an output is its greatest minus its least value in the reference (its greatest magnitude
-    where it is constant). A NaN that the reference lacks counts as an infinite error.
-
-    Raises:
-        PeerError: the outputs are not as many or not of the shapes of the reference.
-    """
-    if [a.shape for a in outputs] != [a.shape for a in reference]:
-        raise PeerError(f"its outputs have shapes {_shapes(outputs)}, the original's {_shapes(reference)}")
-    worst, worst_relative = 0.0, 0.0
-    for got, expected in zip(outputs, reference, strict=True):
-        if not expected.size:
-            continue
-        got64, expected64 = got.astype(np.float64), expected.astype(np.float64)
-        same = (got64 == expected64) | (np.isnan(got64) & np.isnan(expected64))
-        with np.errstate(invalid="ignore"):
-            error = float(np.where(same, 0.0, np.abs(got64 - expected64)).max())
-        error = error if not np.isnan(error) else float("inf")
-        finite = expected64[np.isfinite(expected64)]
-        extent = float(np.ptp(finite) or np.abs(finite).max()) if finite.size else 0.0
-        relative = error / extent if extent else (float("inf") if error else 0.0)
-        worst, worst_relative = max(worst, error), max(worst_relative, relative)
-    return worst, worst_relative
-
-
-def _shapes(arrays: Iterable[np.ndarray]) -> str:
-    return ", ".join("x".join(map(str, a.shape)) or "scalar" for a in arrays)
-
-
 def _version(package: str) -> str:
     names = importlib.metadata.packages_distributions() if sys.version_info >= (3, 10) else {}
     name = "kiln-compiler" if package == "tvm" else names.get(package, [package])[0]
@@ -169,16 +168,20 @@ def _version(package: str) -> str:
         return ""
 
 
+def reason(error: Exception) -> str:
+    """Return in one line why a peer cannot take part."""
+    from compiler.deploy.benchmark_workload import one_line
+
+    return str(error) if isinstance(error, PeerError) else one_line(error)
+
+
 def serve(worker: Worker, lines: Iterator[str], write: Any) -> None:
     """Answer every line until the input ends."""
     for line in lines:
         try:
             reply = worker.answer(json.loads(line))
         except Exception as error:
-            from compiler.deploy.benchmark_workload import one_line
-
-            text = str(error) if isinstance(error, PeerError) else one_line(error)
-            reply = {"failed": text, "detail": traceback.format_exc()}
+            reply = {"failed": reason(error), "detail": traceback.format_exc()}
         write(json.dumps(reply) + "\n")
 
 

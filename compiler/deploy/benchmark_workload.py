@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from compiler.deploy.peers.session import PeerError, Workload, write_arrays
+from compiler.deploy.benchmark_samples import write_samples
+from compiler.deploy.peers.session import PeerError, Workload
 from compiler.support.errors import KilnError, UsageError
 
 FILES = {"module": "model.pt2", "onnx": "model.onnx", "torchscript": "model.pt"}
@@ -104,16 +105,19 @@ def _prepare_torch(workload: Workload, wanted: set[str]) -> Workload:
 
     torch.set_num_threads(workload.threads)
     module, args, kwargs = _read(workload)
-    with torch.no_grad():
-        outputs = module(*args, **kwargs)
+    names = input_names(module, args, kwargs)
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    write_arrays(workload.folder / "inputs.npz", [tensor.numpy(force=True) for tensor in tensors])
-    reference = [leaf.numpy(force=True) for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-    write_arrays(workload.folder / "reference.npz", reference)
+    original = flatten(module, args, kwargs)
+
+    def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [each.numpy(force=True) for each in original(*map(torch.tensor, arrays))]
+
+    workload = replace(workload, names=names)
+    workload = write_samples(workload, [tensor.numpy(force=True) for tensor in tensors], run)
     if not workload.source.endswith(".pt2"):
         with contextlib.suppress(Exception):  # without it the factory's own seed has to do
             torch.save(module.state_dict(), workload.folder / "weights.pt")
-    names = input_names(module, args, kwargs)
     flat = flatten(*_traceable(module, args, kwargs))
     makers: dict[str, Callable[[Path], None]] = {
         "module": lambda path: _export(flat, tensors, path),
@@ -128,7 +132,7 @@ def _prepare_torch(workload: Workload, wanted: set[str]) -> Workload:
                 artifacts[form] = FILES[form]
             except Exception as error:
                 troubles[form] = f"PyTorch cannot write it as {form}: {one_line(error)}"
-    return replace(workload, names=names, artifacts=artifacts, troubles=troubles)
+    return replace(workload, artifacts=artifacts, troubles=troubles)
 
 
 def _traceable(
@@ -235,11 +239,11 @@ def _prepare_onnx(workload: Workload) -> Workload:
     ]
     if model.reference is None:
         raise UsageError(f"'{workload.source}' has no reference to compare with")
-    write_arrays(workload.folder / "inputs.npz", arrays)
-    write_arrays(workload.folder / "reference.npz", [np.asarray(a) for a in model.reference(arrays)])
+    reference = model.reference
+    workload = replace(workload, names=tuple(spec.name for spec in model.signature.inputs))
+    workload = write_samples(workload, arrays, lambda inputs: [np.asarray(a) for a in reference(inputs)])
     shutil.copyfile(workload.source, workload.folder / FILES["onnx"])
-    names = tuple(spec.name for spec in model.signature.inputs)
-    return replace(workload, names=names, artifacts={"onnx": FILES["onnx"]})
+    return replace(workload, artifacts={"onnx": FILES["onnx"]})
 
 
 def one_line(error: BaseException) -> str:

@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from compiler.cli.bench import _peers, remarks, table
 from compiler.cli.layers import layer_table, totals
-from compiler.deploy.benchmark import Report, Timing
+from compiler.compress.facts import DataFacts
+from compiler.deploy.benchmark_report import Report, Timing
 from compiler.deploy.peak import Peak
 from compiler.deploy.peers import PEERS
 from compiler.deploy.profile import LayerTime, Profile
@@ -76,6 +79,7 @@ def test_a_peer_that_cannot_take_part_is_named_and_no_error(tmp_path):
         (["tests.deploy.tiny_model:convolution", "--against", "torhc"], "did you mean 'torch'"),
         (["tests.deploy.tiny_model:convolution", "--precision", "fp12"], "fp32"),
         (["tests.deploy.tiny_model:convolution", "--threads", "0"], "threads"),
+        (["tests.deploy.tiny_model:convolution", "--calibrate", "data.npz"], "--precision int8"),
         (["tests.deploy.tiny_model:convolution", "--json", "no/such/folder/r.json"], "no/such/folder"),
         (["no.such.module:make"], "no.such.module"),
     ],
@@ -96,6 +100,50 @@ def test_the_table_is_sorted_and_marks_what_is_wrong():
     text = console.export_text()
     assert text.index("ncnn WRONG") < text.index("Kiln") < text.index("PyTorch eager")
     assert "2 threads, A CPU" in text
+
+
+def test_below_float32_the_table_gives_decibels():
+    from rich.console import Console
+
+    timing = replace(_timing(2.0), sqnr_db=34.25, top1=0.96875)
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table(Report("m", "int8", 2, "A CPU", {"kiln": timing, "torch": _timing(3.0)})))
+    text = console.export_text()
+    assert "SQNR dB" in text
+    assert "34.2" in text
+    assert "96.9%" in text
+    assert "max error" not in text
+
+
+def test_remarks_tell_of_the_data_and_of_settings_that_failed():
+    settings = {
+        "NNCF": {"failed": "not installed: nncf"},
+        "QDQ": {"ms": 2.0, "sqnr_db": 30.0, "wrong": False},
+    }
+    runtimes = {"kiln": _timing(2.0), "openvino": replace(_timing(4.0), settings=settings)}
+    data = DataFacts("'photos'", "0" * 64, 64)
+    lines = remarks(Report("m", "int8", 2, "A CPU", runtimes, calibration=data, notes=("it is random",)))
+    assert "NOTE: it is random" in lines
+    assert "Calibrated and judged with 'photos': 64 samples." in lines
+    assert "openvino without 'NNCF': not installed: nncf" in lines
+
+
+def test_int8_is_measured_on_the_users_data(tmp_path):
+    needs("onnxruntime", why="make setup")
+    np.savez(tmp_path / "data.npz", input=np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype("f"))
+    path = tmp_path / "result.json"
+    result = _kiln(
+        "bench", "tests.deploy.tiny_model:convolution", "--precision", "int8",
+        "--calibrate", str(tmp_path / "data.npz"), "--against", "onnxruntime,mnn",
+        "--threads", "1", "--runs", "2", "--json", str(path),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    data = json.loads(path.read_text())
+    assert data["precision"] == "int8"
+    assert data["calibration"]["batches"] == 4
+    assert set(data["runtimes"]) == {"kiln", "onnxruntime"}
+    assert all(10 < timing["sqnr_db"] < 70 for timing in data["runtimes"].values())
+    assert "mnn is not in the table: no int8" in result.stdout
 
 
 def test_remarks_give_the_ratio_and_the_reasons():

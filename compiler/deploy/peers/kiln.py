@@ -24,9 +24,12 @@ class _Bundle(Session):
         from compiler.deploy.session import load
 
         self._model = load(workload.path(ARTIFACT), threads=workload.threads)
-        self._arrays = workload.arrays()
-        self._inputs = self._model.prepare(self._arrays)
         self._result: list[Any] = []
+        self.feed(workload.arrays())
+
+    def feed(self, arrays: list[np.ndarray]) -> None:
+        self._arrays = arrays
+        self._inputs = self._model.prepare(arrays)
 
     def run(self) -> Any:
         self._result = self._model.invoke(self._inputs)

@@ -32,15 +32,19 @@ class _MNN(Session):
         graph = onnx.load(str(workload.path(ARTIFACT)), load_external_data=False).graph
         weights = {each.name for each in graph.initializer}
         inputs = [each.name for each in graph.input if each.name not in weights]
-        arrays = in_order(workload.arrays(), workload.names, inputs)
+        self._wanted, self._names = inputs, workload.names
         outputs = [each.name for each in graph.output]
-        nn, expr = MNN.nn, MNN.expr
+        nn, self._expr = MNN.nn, MNN.expr
         config = {"backend": "CPU", "precision": "high", "numThread": workload.threads}
         runtime = nn.create_runtime_manager((config,))
         path = str(_convert(workload))
         self._module = nn.load_module_from_file(path, inputs, outputs, runtime_manager=runtime)
-        self._inputs = [_variable(expr, array) for array in arrays]
         self._result: list[Any] = []
+        self.feed(workload.arrays())
+
+    def feed(self, arrays: list[np.ndarray]) -> None:
+        ordered = in_order(arrays, self._names, self._wanted)
+        self._inputs = [_variable(self._expr, array) for array in ordered]
 
     def run(self) -> Any:
         # Variables are lazy: reading them is what waits for the result.

@@ -19,15 +19,17 @@ _KINDS = {"float32": "", "int64": "i64", "int32": "i32"}
 
 
 def variants(workload: Workload) -> Variants:
-    """Return the one setting: packed layouts, Winograd and SGEMM on, half precision off."""
-    return {"winograd, fp16 off": lambda: _Ncnn(workload)}
+    """Return the one setting: packed layouts, Winograd and SGEMM on, half precision as asked for."""
+    name = "bf16 storage" if workload.precision == "bf16" else "winograd, fp16 off"
+    return {name: lambda: _Ncnn(workload)}
 
 
 class _Ncnn(Session):
     def __init__(self, workload: Workload) -> None:
         import ncnn
 
-        for array in workload.arrays():
+        arrays = workload.arrays()
+        for array in arrays:
             if array.ndim > 1 and array.shape[0] != 1:
                 raise PeerError(f"it has no batch dimension, and an input has a batch of {array.shape[0]}")
         self._ncnn = ncnn
@@ -37,13 +39,17 @@ class _Ncnn(Session):
         option = self._net.opt
         option.num_threads = workload.threads
         option.use_vulkan_compute = False
-        for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+        for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):
             setattr(option, name, False)
+        option.use_bf16_storage = workload.precision == "bf16"
         option.use_packing_layout = option.use_winograd_convolution = option.use_sgemm_convolution = True
         if self._net.load_param(str(param)) or self._net.load_model(str(param.with_suffix(".bin"))):
             raise PeerError("it cannot load what pnnx converted: an operator is missing")
-        self._inputs = [(f"in{i}", ncnn.Mat(_drop_batch(a)).clone()) for i, a in enumerate(workload.arrays())]
         self._result: list[Any] = []
+        self.feed(arrays)
+
+    def feed(self, arrays: list[np.ndarray]) -> None:
+        self._inputs = [(f"in{i}", self._ncnn.Mat(_drop_batch(a)).clone()) for i, a in enumerate(arrays)]
 
     def run(self) -> Any:
         with self._net.create_extractor() as extractor:

@@ -1,11 +1,13 @@
-"""ONNX Runtime's CPU provider with all graph optimizations."""
+"""ONNX Runtime's CPU provider with all graph optimizations; int8 by its own quantizer."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from compiler.deploy.peers import onnx_quantize
 from compiler.deploy.peers.session import Session, Variants, Workload, in_order
 
 PACKAGES = ("onnxruntime", "onnx", "onnxscript")
@@ -13,12 +15,27 @@ ARTIFACT = "onnx"
 
 
 def variants(workload: Workload) -> Variants:
-    """Return the one setting: everything on, outputs bound so that nothing is copied."""
-    return {"all optimizations": lambda: _OnnxRuntime(workload)}
+    """Return everything on, outputs bound so that nothing is copied; at int8 every kind of quantization.
+
+    Dynamic quantization is for matrix products: without any it would only cost time to try.
+    """
+    if workload.precision != "int8":
+        return {"all optimizations": lambda: _OnnxRuntime(workload, workload.path(ARTIFACT))}
+    found: Variants = {
+        "static QDQ, per channel": lambda: _OnnxRuntime(workload, onnx_quantize.static(workload))
+    }
+    if "MatMul" in onnx_quantize.operators(workload):
+        found |= {
+            "dynamic, per channel": lambda: _OnnxRuntime(workload, onnx_quantize.dynamic(workload)),
+            "transformer optimizer, dynamic": lambda: _OnnxRuntime(
+                workload, onnx_quantize.dynamic_fused(workload)
+            ),
+        }
+    return found
 
 
 class _OnnxRuntime(Session):
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, path: Path) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -27,15 +44,19 @@ class _OnnxRuntime(Session):
         options.intra_op_num_threads = workload.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        path = str(workload.path(ARTIFACT))
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        wanted = [each.name for each in self._session.get_inputs()]
-        arrays = in_order(workload.arrays(), workload.names, wanted)
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._names = workload.names
         self._binding = self._session.io_binding()
-        for name, array in zip(wanted, arrays, strict=True):
-            self._binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        self.feed(workload.arrays())
         for each in self._session.get_outputs():
             self._binding.bind_output(each.name)
+
+    def feed(self, arrays: list[np.ndarray]) -> None:
+        wanted = [each.name for each in self._session.get_inputs()]
+        # Kept, as the binding reads them where they are.
+        self._arrays = [np.ascontiguousarray(a) for a in in_order(arrays, self._names, wanted)]
+        for name, array in zip(wanted, self._arrays, strict=True):
+            self._binding.bind_cpu_input(name, array)
 
     def run(self) -> Any:
         self._session.run_with_iobinding(self._binding)

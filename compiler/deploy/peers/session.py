@@ -2,31 +2,42 @@
 
 A peer is a module of this folder with
 
-    PACKAGES: what must be importable
+    PACKAGES: what must be importable at any precision
     ARTIFACT: the file of the workload that it reads ("onnx", "torchscript" or "bundle"), or None if it
         loads the user's own module
     variants(workload) -> settings by name, each a function that makes a `Session`
 
-The worker measures every setting for a moment and keeps the fastest: each peer is shown at its best.
+The worker measures every setting for a moment and keeps the fastest that is right: each peer is shown at its
+best. At "int8" a peer quantizes by its own tools, with the workload's samples.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-PRECISIONS = ("fp32",)
+from compiler.compress.facts import DataFacts
+
+PRECISIONS = ("fp32", "int8", "bf16")
 """Precisions that Kiln and its peers are compared at."""
 
 
 class Session(ABC):
-    """A compiled model that runs on the workload's inputs, from host memory to host memory."""
+    """A compiled model that runs on inputs that are in place, from host memory to host memory.
+
+    A new session has the workload's own inputs.
+    """
+
+    @abstractmethod
+    def feed(self, arrays: list[np.ndarray]) -> None:
+        """Put `arrays`, shaped and ordered as the original's inputs, in place of the present ones."""
 
     @abstractmethod
     def run(self) -> Any:
@@ -50,8 +61,9 @@ class Workload:
     """What all runtimes compute, as files in `folder`.
 
     `artifacts` maps "module", "onnx", "torchscript" and "bundle" to file names, `troubles` the ones that
-    could not be made to the reason. `source` and `inputs` are the user's texts, `threads` the number of
-    threads of each runtime, `names` the model's inputs in order.
+    could not be made to the reason. `source`, `inputs`, `calibrate` and `transform` are the user's texts,
+    `threads` the number of threads of each runtime, `names` the model's inputs in order. `data` is what is
+    known about the calibration data, None where there is none.
     """
 
     folder: Path
@@ -59,17 +71,28 @@ class Workload:
     threads: int
     precision: str = "fp32"
     inputs: tuple[str, ...] = ()
+    calibrate: str | None = None
+    transform: str | None = None
     names: tuple[str, ...] = ()
     artifacts: dict[str, str] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
+    data: DataFacts | None = None
 
     def arrays(self) -> list[np.ndarray]:
-        """Return the inputs in the order of the model's signature."""
+        """Return the inputs that are measured, in the order of the model's signature."""
         return _read(self.folder / "inputs.npz")
 
     def reference(self) -> list[np.ndarray]:
         """Return the outputs that the original gives for `arrays`."""
         return _read(self.folder / "reference.npz")
+
+    def samples(self) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+        """Yield inputs to calibrate and to judge with, each with the outputs that the original gives.
+
+        They lie on disk, one at a time comes into memory. Without any it is `arrays`.
+        """
+        for folder in sorted(self.folder.glob("sample-*")) or [self.folder]:
+            yield _read(folder / "inputs.npz"), _read(folder / "reference.npz")
 
     def path(self, artifact: str) -> Path:
         """Return the file of `artifact`.
@@ -92,6 +115,8 @@ class Workload:
         """Read what `save` wrote."""
         fields = json.loads((folder / "workload.json").read_text(encoding="utf-8"))
         fields.update(folder=folder, inputs=tuple(fields["inputs"]), names=tuple(fields["names"]))
+        if fields["data"] is not None:
+            fields["data"] = DataFacts(**{**fields["data"], "notes": tuple(fields["data"]["notes"])})
         return cls(**fields)
 
 
@@ -102,8 +127,21 @@ class PeerError(Exception):
 Variants = dict[str, Callable[[], Session]]
 
 
-def write_arrays(path: Path, arrays: list[np.ndarray]) -> None:
-    """Write `arrays` so that `Workload.arrays` reads them back in order."""
+def require(*packages: str) -> None:
+    """Raise a `PeerError` that names those of `packages` that are not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise PeerError(f"not installed: {', '.join(missing)} (pip install 'kiln-compiler[peers]')")
+
+
+def write_pair(folder: Path, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+    """Write inputs and the original's outputs into `folder`, for a `Workload` to read back in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "inputs.npz", inputs)
+    _write(folder / "reference.npz", outputs)
+
+
+def _write(path: Path, arrays: list[np.ndarray]) -> None:
     np.savez(path, **{f"{i:04d}": array for i, array in enumerate(arrays)})  # type: ignore[arg-type]
 
 
