@@ -28,6 +28,7 @@ from compiler.build import Built, build
 from compiler.bundle import LIBRARY, CheckInfo, Contents, Golden, describe, store_golden
 from compiler.compress.calibrate import Run
 from compiler.compress.images import ImageTransform
+from compiler.compress.page import write_page
 from compiler.compress.quantize import Build
 from compiler.compress.recipe import Recipe
 from compiler.deploy import (
@@ -39,13 +40,22 @@ from compiler.deploy import (
     use_threads,
     why_not_run,
 )
-from compiler.driver_compress import assess, check_library, compress, make_request, quantized_golden
+from compiler.driver_compress import (
+    assess,
+    check_library,
+    compress,
+    describe_quantization,
+    make_request,
+    quantized_golden,
+    with_report,
+)
 from compiler.frontend import check as checking
+from compiler.frontend.model_file import write_model
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import optimize
 from compiler.schedule import schedule
 from compiler.support.errors import UsageError
-from compiler.support.files import check_room, check_writable, folder_for_long, make_folder
+from compiler.support.files import check_room, check_writable, folder_for_long, make_folder, private_folder
 from compiler.support.progress import note, stage
 from compiler.support.signature import Signature
 from compiler.target import HOST, Target
@@ -106,11 +116,20 @@ def compile(
     device = load_target(target)
     elsewhere = why_not_run(device)
     _refuse_early(output, threads, dump_ir, here=elsewhere is None)
+    _refuse_alone(
+        model,
+        quantize,
+        report,
+        calibrate=calibrate,
+        transform=transform,
+        max_drop=max_drop,
+        evaluate=evaluate,
+    )
     request = None
     if quantize is not None:
         request = make_request(
-            quantize, calibrate, transform=transform, max_drop=max_drop, evaluate=evaluate, page=report,
-            seed=seed, check=check,
+            quantize, calibrate, transform=transform, max_drop=max_drop, evaluate=evaluate,
+            sensitivity=report is not None, seed=seed, check=check,
         )  # fmt: skip
     with folder_for_long() as folder:
         with stage("import"):
@@ -138,8 +157,11 @@ def compile(
             golden, contents = _golden(subject, runner, seed)
         if subject.quantized is not None:
             with stage("assess"):
-                facts["quantization"], parts = assess(subject, compressed, runner, request)
+                found = assess(subject, compressed, runner)
+            facts["quantization"], parts = describe_quantization(found)
             contents |= parts
+            if report is not None:
+                write_page(found, subject.origin, Path(report))
         contents[LIBRARY] = built.library
         contents |= {f"sources/{name}": text.encode() for name, text in built.sources.items()}
         facts |= {"threads": threads, "alignment": ALIGNMENT, "check": checked, "golden": golden}
@@ -149,6 +171,57 @@ def compile(
             with stage("bundle"):
                 compiled.save(output)
         return compiled
+
+
+def quantize(
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    scheme: str | Path | Recipe = "int8",
+    calibrate: Any = None,
+    transform: str | ImageTransform | None = None,
+    max_drop: float | None = None,
+    evaluate: Any = None,
+    output: str | Path | None = None,
+    report: str | Path | None = None,
+    check: bool = True,
+    seed: int = 0,
+    inputs: Sequence[str] | None = None,
+    dynamic: Mapping[str, Any] | None = None,
+    state: str = "refuse",
+) -> frontend.Model:
+    """Quantize a model, for any target: `compile` takes what is written to `output`, a ``.kq`` file.
+
+    The arguments are those of `compile`; `scheme` is its ``quantize``. A build for this machine is checked.
+
+    Raises:
+        KilnError: one of its kinds, see `compiler.support.errors`; nothing is left half-written.
+    """
+    _refuse_early(output, None, None, here=True)
+    if report is not None:
+        check_writable(Path(report))
+    request = make_request(
+        scheme, calibrate, transform=transform, max_drop=max_drop, evaluate=evaluate,
+        sensitivity=report is not None, seed=seed, check=check,
+    )  # fmt: skip
+    with private_folder() as folder:
+        with stage("import"):
+            imported = frontend.load(model, example_inputs, inputs=inputs, dynamic=dynamic, state=state)
+        compressed = compress(imported, request, _host_builder(folder / "host"))
+        subject = compressed.model
+        runner = None
+        if check:
+            runner = _host_session(subject, folder / "quantized")
+            with stage("check"):
+                check_library(subject, runner.run_flat, "host build")
+        with stage("assess"):
+            found = assess(subject, compressed, runner)
+    subject = with_report(subject, found)
+    if output is not None:
+        write_model(subject, Path(output))
+    if report is not None:
+        write_page(found, subject.origin, Path(report))
+    return subject
 
 
 def _refuse_early(
@@ -163,6 +236,19 @@ def _refuse_early(
         make_folder(Path(dump))
     # Folding constants runs kernels: the pool must have its size before that.
     use_threads(choose_threads(threads if here else None))
+
+
+def _refuse_alone(model: Any, quantize: Any, report: str | Path | None, **others: Any) -> None:
+    """Refuse options of a quantization where there is none."""
+    given = [name for name, value in others.items() if value is not None]
+    if quantize is None and given:
+        raise UsageError(
+            f"{given[0].replace('_', '-')} is for quantized models: state quantize, such as int8"
+        )
+    if report is not None:
+        if quantize is None and not str(model).endswith(".kq"):
+            raise UsageError("there is a report about quantized models only: state quantize, such as int8")
+        check_writable(Path(report))
 
 
 def _build(

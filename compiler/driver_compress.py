@@ -19,6 +19,7 @@ from compiler.bundle import CheckInfo, Contents, Golden, QuantizationInfo, store
 from compiler.compress.agreement import compare_with_quantized
 from compiler.compress.calibrate import Run
 from compiler.compress.data import CalibrationData, open_data, random_data
+from compiler.compress.equalize import equalize
 from compiler.compress.images import ImageTransform
 from compiler.compress.quantize import Build, Goal, Material, quantize
 from compiler.compress.quantizer import Quantizer
@@ -32,7 +33,6 @@ from compiler.frontend.factory import find
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import canonicalize
 from compiler.support.errors import UsageError
-from compiler.support.files import check_writable
 from compiler.support.progress import note, stage
 
 _RANDOM = 8
@@ -52,7 +52,6 @@ class Request:
     calibrate: Any
     transform: ImageTransform | None
     goal: Goal
-    page: Path | None
     seed: int
     check: bool
 
@@ -64,7 +63,7 @@ def make_request(
     transform: str | ImageTransform | None = None,
     max_drop: float | None = None,
     evaluate: Any = None,
-    page: str | Path | None = None,
+    sensitivity: bool = False,
     seed: int = 0,
     check: bool = True,
 ) -> Request:
@@ -81,10 +80,8 @@ def make_request(
         raise UsageError(f"expected a drop of at least 0, got {max_drop}")
     if isinstance(transform, str):
         transform = ImageTransform.parse(transform)
-    if page is not None:
-        check_writable(Path(page))
-    goal = _goal(max_drop, evaluate, sensitivity=page is not None)
-    return Request(chosen, calibrate, transform, goal, None if page is None else Path(page), seed, check)
+    goal = _goal(max_drop, evaluate, sensitivity=sensitivity)
+    return Request(chosen, calibrate, transform, goal, seed, check)
 
 
 def _goal(max_drop: float | None, evaluate: Any, *, sensitivity: bool) -> Goal:
@@ -132,8 +129,12 @@ def compress(imported: frontend.Model, request: Request, build: Build) -> Compre
     Raises:
         KilnError: one of its kinds.
     """
+    if imported.quantized is not None:
+        raise UsageError(f"{imported.origin} is quantized already; compile it as it is")
     with stage("canonical"):
         model = replace(imported, mod=canonicalize(imported.mod))
+        if request.recipe.equalize:
+            model = equalize(model)
     quantizer = Quantizer(model, request.recipe)
     data = _data(model, request)
     with stage("observe"):
@@ -197,10 +198,8 @@ def quantized_golden(
     return store_golden(arrays, outputs, "library", max(_QUANTUM, 2 * off))
 
 
-def assess(
-    model: frontend.Model, compressed: Compressed | None, runner: Session | None, request: Request | None
-) -> tuple[QuantizationInfo, Contents]:
-    """Return what a bundle says about the quantization of `model`, and write the page that was asked for."""
+def assess(model: frontend.Model, compressed: Compressed | None, runner: Session | None) -> Report:
+    """Return the report of a quantized model, with how its library compares with float where that can be."""
     assert model.quantized is not None
     if compressed is not None and runner is not None:
         report = compressed.assess(runner.run_flat)
@@ -208,6 +207,17 @@ def assess(
         report = Report.from_plain(model.quantized.report)
     for line in report.lines():
         note(line)
+    return report
+
+
+def with_report(model: frontend.Model, report: Report) -> frontend.Model:
+    """Return `model` carrying `report`."""
+    assert model.quantized is not None
+    return replace(model, quantized=replace(model.quantized, report=report.to_plain()))
+
+
+def describe_quantization(report: Report) -> tuple[QuantizationInfo, Contents]:
+    """Return what a manifest says about a quantization, and the part with the whole report."""
     info = QuantizationInfo(
         scheme=report.scheme,
         method=report.method,

@@ -9,6 +9,7 @@ import typer
 from compiler.cli.bench import bench
 from compiler.cli.compile import compile_
 from compiler.cli.info import info
+from compiler.cli.quantize import quantize
 from compiler.cli.run import run
 from compiler.cli.targets import app as targets
 from compiler.cli.verify import verify
@@ -21,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("compile")(compile_)
+app.command("quantize")(quantize)
 app.command("run")(run)
 app.command("verify")(verify)
 app.command("info")(info)

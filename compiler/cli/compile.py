@@ -8,11 +8,22 @@ from typing import Annotated
 
 import typer
 
+from compiler.cli.options import (
+    Calibrate,
+    Check,
+    Evaluate,
+    Inputs,
+    MaxDrop,
+    ModelText,
+    Report,
+    Seed,
+    State,
+    Transform,
+)
+
 
 def compile_(
-    model: Annotated[
-        str, typer.Argument(help="package.module:factory, or a .pt2, .onnx or TorchScript file.")
-    ],
+    model: ModelText,
     target: Annotated[
         str, typer.Option("--target", "-t", help="A name from `kiln targets`, or a descriptor (.yaml).")
     ] = "host",
@@ -22,67 +33,26 @@ def compile_(
             "--output", "-o", help="The bundle to write; by default MODEL-TARGET.kiln in this folder."
         ),
     ] = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            help="An input where the model declares none: NAME=1x3x224x224:float32; a letter such as N for "
-            "a dimension that may vary.",
-        ),
-    ] = None,
+    inputs: Inputs = None,
     threads: Annotated[
         int | None,
         typer.Option(help="Threads to run on; by default one per physical core of the machine that runs it."),
     ] = None,
-    check: Annotated[
-        bool,
-        typer.Option("--check/--no-check", help="Compare the result with the original on random inputs."),
-    ] = True,
-    seed: Annotated[int, typer.Option(help="Seed of those inputs.")] = 0,
+    check: Check = True,
+    seed: Seed = 0,
     dump_ir: Annotated[
         Path | None, typer.Option("--dump-ir", help="Write the IR after each pass, numbered, to this folder.")
     ] = None,
-    state: Annotated[
-        str,
-        typer.Option(help="A model that changes its buffers: refuse it, or make its state explicit inputs."),
-    ] = "refuse",
+    state: State = "refuse",
     quantize: Annotated[
         str | None,
         typer.Option("--quantize", help="A scheme such as int8 or int8-tensor, or a recipe (.yaml)."),
     ] = None,
-    calibrate: Annotated[
-        str | None,
-        typer.Option(
-            "--calibrate",
-            help="Data like what the model will see, to quantize with: a .npz file with an array for each "
-            "input, a folder of images, or module:function that yields inputs.",
-        ),
-    ] = None,
-    transform: Annotated[
-        str | None,
-        typer.Option(
-            help="What becomes of the images in the folder: "
-            "resize=256,crop=224,mean=0.485:0.456:0.406,std=0.229:0.224:0.225."
-        ),
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            "--max-drop",
-            help="How much lower the score may be than in float; sensitive layers stay in float until it is.",
-        ),
-    ] = None,
-    evaluate: Annotated[
-        str | None,
-        typer.Option(
-            help="module:function that gives the score, higher is better, of a function from inputs to "
-            "outputs; by default the agreement with float on the data, in percent."
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a page about the quantization to this file (.html).")
-    ] = None,
+    calibrate: Calibrate = None,
+    transform: Transform = None,
+    max_drop: MaxDrop = None,
+    evaluate: Evaluate = None,
+    report: Report = None,
 ) -> None:
     """Compile a model into one file that runs on the target.
 
@@ -118,7 +88,10 @@ def compile_(
 
 def default_name(model: str, target: str) -> str:
     """Return the bundle's file name for a model and a target: ``resnet18-host.kiln``."""
+    return file_name(model, f"-{Path(target).stem if target.endswith(('.yaml', '.yml')) else target}.kiln")
+
+
+def file_name(model: str, ending: str) -> str:
+    """Return the name of a file made of `model`: its factory's name, or its own, and `ending`."""
     path, _, factory = model.rpartition(":")
-    stem = factory if path else Path(model).stem
-    words = f"{stem}-{Path(target).stem if target.endswith(('.yaml', '.yml')) else target}"
-    return re.sub(r"[^\w.+-]+", "_", words) + ".kiln"
+    return re.sub(r"[^\w.+-]+", "_", (factory if path else Path(model).stem) + ending)

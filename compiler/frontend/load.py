@@ -25,6 +25,7 @@ from compiler.frontend.export import export, module_of_program
 from compiler.frontend.factory import is_factory_text, make_module
 from compiler.frontend.input_text import InputText, parse_inputs
 from compiler.frontend.model import Model
+from compiler.frontend.model_file import SUFFIX, read_model
 from compiler.frontend.onnx_file import read_onnx
 from compiler.frontend.program import import_program
 from compiler.frontend.program_file import read_program
@@ -38,6 +39,7 @@ _SUFFIXES = {
     ".pt": "TorchScript (torch.jit.save)",
     ".pth": "TorchScript (torch.jit.save)",
     ".ts": "TorchScript (torch.jit.save)",
+    ".kq": "a model that Kiln quantized (kiln quantize)",
 }
 
 
@@ -65,8 +67,8 @@ def load(
     """Import a model.
 
     Args:
-        source: an nn.Module, a torch ExportedProgram, the path of a ``.pt2``, ``.onnx`` or TorchScript
-            file, or the text ``package.module:factory``.
+        source: an nn.Module, a torch ExportedProgram, the path of a ``.pt2``, ``.onnx``, TorchScript or
+            ``.kq`` file, or the text ``package.module:factory``.
         example_inputs: what forward is called with: a tensor, a sequence, a mapping of keywords, or a pair
             of a sequence and a mapping. Values that are not tensors become constants.
         inputs: inputs described as text instead, such as ``"x=Nx3x224x224:float32"``.
@@ -144,6 +146,10 @@ def _load_file(path: Path, request: _Request) -> Model:
         if request.explicit_state or request.converters or request.examples is not None:
             raise UsageError("state, converters and example inputs do not apply to an ONNX file; use inputs=")
         return read_onnx(path, request.inputs, request.dynamic)
+    if path.suffix == SUFFIX:
+        if request.explicit_state or request.converters or request.examples is not None or request.inputs:
+            raise UsageError("a quantized model (.kq) is read as it is; inputs and state were settled before")
+        return read_model(path)
     return _load_torchscript(read_torchscript(path), request, str(path))
 
 

@@ -21,7 +21,8 @@ def graph(build: Callable[..., Any], **shapes: Sequence[Any]) -> tvm.IRModule:
     with builder.function("main", inputs):
         with builder.dataflow():
             given = build(builder.emit, *inputs)
-            results = [builder.emit(each) for each in (given if isinstance(given, list) else [given])]
+            listed = given if isinstance(given, list) else [given]
+            results = [each if isinstance(each, tvm.ir.Var) else builder.emit(each) for each in listed]
             output = builder.emit_output(relax.Tuple(results))
         builder.emit_func_output(output)
     return builder.finalize()

@@ -1,0 +1,169 @@
+"""A page about a quantization: one ``.html`` file that holds all it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.compress.report import LayerReport, RangeReport, Report
+from compiler.support.errors import UsageError
+from compiler.support.files import atomic_path
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
+table { border-collapse: collapse } th, td { text-align: left; padding: .15rem .8rem .15rem 0 }
+th { border-bottom: 1px solid #999 } .warning { color: #a40000 }
+"""
+
+
+def write_page(report: Report, origin: str, path: Path) -> None:
+    """Write the page to `path`, whole or not at all.
+
+    Raises:
+        UsageError: plotly, which draws it, is not installed, or `path` cannot be written.
+    """
+    try:
+        import plotly.io
+    except ImportError as error:
+        raise UsageError("the report is drawn by plotly: pip install plotly") from error
+    figures = [figure for figure in (_sensitivity(report.layers), _histograms(report.ranges)) if figure]
+    parts = [
+        plotly.io.to_html(figure, full_html=False, include_plotlyjs=number == 0)
+        for number, figure in enumerate(figures)
+    ]
+    with atomic_path(path) as temporary:
+        temporary.write_text(_page(report, origin, parts), encoding="utf-8")
+
+
+def _page(report: Report, origin: str, figures: Sequence[str]) -> str:
+    warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in report.warnings)
+    facts = [
+        ("scheme", f"{report.scheme}: {report.description}"),
+        ("layers", f"{report.quantized} of {len(report.layers)} quantized"),
+        ("data", f"{report.data}, {report.batches} batches, SHA-256 {report.sha256[:16]}"),
+        ("ranges", f"by {report.method}"),
+        *(("score", str(score)) for score in [report.score] if score is not None),
+        *(("output", str(output)) for output in report.outputs),
+    ]
+    kept = [(layer.name, layer.operator, layer.reason) for layer in report.layers if layer.reason]
+    kept += [(each.name, each.operator, each.reason) for each in report.floats]
+    layers = [
+        (
+            layer.name, layer.operator, layer.weights, _decibels(layer.weights_sqnr),
+            _decibels(layer.own_sqnr), _decibels(layer.output_sqnr),
+        )
+        for layer in report.layers
+    ]  # fmt: skip
+    sections = [
+        f"<h1>Quantization of {escape(origin)}</h1>",
+        warnings,
+        _table(("", ""), facts),
+        *figures,
+        "<h2>In float, and why</h2>",
+        _table(("value", "operator", "why"), kept) if kept else "<p>Nothing.</p>",
+        "<h2>Layers</h2>",
+        _table(
+            ("layer", "operator", "weights", "SQNR of weights", "of its output", "of the network's"), layers
+        ),
+    ]
+    head = f'<meta charset="utf-8"><title>Quantization of {escape(origin)}</title><style>{_STYLE}</style>'
+    return f"<!doctype html><html><head>{head}</head><body>{''.join(sections)}</body></html>\n"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _decibels(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} dB"
+
+
+def _sensitivity(layers: Sequence[LayerReport]) -> Any:
+    """Return the chart of what layers lose when they alone are quantized; None where it was not measured."""
+    import plotly.graph_objects as go
+
+    measured = [layer for layer in layers if layer.output_sqnr is not None]
+    if not measured:
+        return None
+    names = [f"{layer.name} (in float)" if layer.reason else layer.name for layer in measured]
+    figure = go.Figure(
+        [
+            go.Bar(
+                x=[layer.own_sqnr for layer in measured], y=names, orientation="h", name="of its own output"
+            ),
+            go.Bar(
+                x=[layer.output_sqnr for layer in measured], y=names, orientation="h", name="of the network's"
+            ),
+        ]
+    )
+    figure.update_layout(
+        title="Each layer quantized alone: SQNR, the lower the more sensitive",
+        xaxis_title="dB",
+        yaxis_autorange="reversed",
+        height=200 + 26 * len(measured),
+        template="plotly_white",
+    )
+    return figure
+
+
+def _histograms(ranges: Sequence[RangeReport]) -> Any:
+    """Return the chart of the values that became bytes, one at a time, with their chosen range."""
+    import plotly.graph_objects as go
+
+    if not ranges:
+        return None
+    figure = go.Figure([_bars(each, shown=number == 0) for number, each in enumerate(ranges)])
+    buttons = [
+        {
+            "label": each.name,
+            "method": "update",
+            "args": [
+                {"visible": [other == number for other in range(len(ranges))]},
+                {"shapes": _limits(each), "title": _title(each)},
+            ],
+        }
+        for number, each in enumerate(ranges)
+    ]
+    figure.update_layout(
+        title=_title(ranges[0]),
+        shapes=_limits(ranges[0]),
+        updatemenus=[{"buttons": buttons, "x": 1.0, "xanchor": "right", "y": 1.2}],
+        yaxis_type="log",
+        yaxis_title="values",
+        bargap=0,
+        template="plotly_white",
+    )
+    return figure
+
+
+def _bars(each: RangeReport, *, shown: bool) -> Any:
+    import plotly.graph_objects as go
+
+    edges = np.linspace(each.low, each.high, len(each.bins) + 1)
+    return go.Bar(
+        x=(edges[:-1] + edges[1:]) / 2, y=each.bins, name=each.name, visible=shown, marker_color="#4477aa"
+    )
+
+
+def _limits(each: RangeReport) -> list[dict[str, Any]]:
+    """Return lines where the range of the codes begins and ends."""
+    return [
+        {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "#cc3311"}}
+        for x in (each.least, each.most)
+    ]
+
+
+def _title(each: RangeReport) -> str:
+    shared = f", a grid of {each.shared} values" if each.shared > 1 else ""
+    return (
+        f"{each.name}: {each.low:.4g} to {each.high:.4g} seen, codes for {each.least:.4g} to {each.most:.4g} "
+        f"in steps of {each.scale:.3g}{shared}"
+    )

@@ -1,0 +1,81 @@
+"""A small network for scikit-learn's handwritten digits: trained in seconds, then quantized.
+
+    kiln compile examples/digits.py:model --quantize int8 --calibrate examples/digits.py:calibration \
+        --evaluate examples/digits.py:accuracy --max-drop 0.3
+
+It has what quantization has to get right: a residual sum, a depthwise convolution, pooling, a concatenation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+_TRAINING = 1297
+"""How many of the 1797 images are trained with; the others test."""
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the images, Nx1x8x8 float32 from 0 to 1, in a random but fixed order, and what they show."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    return (images[order] / 16).astype(np.float32).reshape(-1, 1, 8, 8), labels[order]
+
+
+def network() -> Any:
+    """Return the network, untrained."""
+    from torch import cat, nn, relu
+
+    def layer(inputs: int, outputs: int, kernel: int = 3, groups: int = 1) -> Any:
+        convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = layer(1, 24)
+            self.inner, self.outer = layer(24, 24), layer(24, 24)
+            self.pool = nn.MaxPool2d(2)
+            self.depthwise, self.pointwise = layer(24, 24, groups=24), layer(24, 24, kernel=1)
+            self.head = nn.Linear(48, 10)
+
+        def forward(self, image: Any) -> Any:
+            first = relu(self.stem(image))
+            both = relu(self.outer(relu(self.inner(first))) + first)
+            pooled = self.pool(both)
+            deep = relu(self.pointwise(relu(self.depthwise(pooled))))
+            return self.head(cat([deep, pooled], 1).mean((2, 3)))
+
+    return Network()
+
+
+def model() -> tuple[Any, tuple[Any, ...]]:
+    """Return the network after a few epochs, in eval mode, and an example input, 1x1x8x8."""
+    import torch
+
+    images, labels = (torch.from_numpy(each[:_TRAINING]) for each in digits())
+    torch.manual_seed(0)
+    trained = network().train()
+    optimizer = torch.optim.Adam(trained.parameters(), 5e-3)
+    for _ in range(8):
+        for batch in torch.randperm(_TRAINING).split(32):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(trained(images[batch]), labels[batch]).backward()
+            optimizer.step()
+    return trained.eval(), (images[:1],)
+
+
+def calibration() -> Iterator[np.ndarray]:
+    """Yield images that were trained with."""
+    yield from digits()[0][:128]
+
+
+def accuracy(run: Callable[[list[np.ndarray]], list[np.ndarray]]) -> float:
+    """Return in how many of a hundred images that were not trained with `run` sees the right digit."""
+    images, labels = (each[_TRAINING:] for each in digits())
+    hits = [run([image[None]])[0].argmax() == label for image, label in zip(images, labels, strict=True)]
+    return 100 * float(np.mean(hits))

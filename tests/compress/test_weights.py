@@ -1,0 +1,29 @@
+"""Weights as codes and scales, and as Relax computes them."""
+
+import numpy as np
+import pytest
+from tvm import relax
+
+from compiler.compress.scheme import Linear, PerChannel, PerTensor
+from compiler.compress.weights import quantize_weights
+from tests.passes.graphs import graph, run
+
+R_SHAPE = (4, 3, 2, 2)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("granularity", [PerChannel(), PerTensor()])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_relax_computes_the_values_of_the_codes(axis, granularity, bits):
+    values = (
+        np.random.default_rng(0).normal(0, [[[[1]]], [[[2]]], [[[3]]], [[[9]]]], R_SHAPE).astype("float32")
+    )
+    weights = quantize_weights(values, Linear(bits, granularity=granularity), axis)
+    assert weights.codes.dtype == np.int8
+    assert weights.scale.shape == ((R_SHAPE[axis],) if isinstance(granularity, PerChannel) else ())
+    assert abs(weights.codes).max() == 2 ** (bits - 1) - 1
+    largest = weights.scale.max()
+    assert abs(weights.values - values).max() <= 0.5001 * largest
+
+    got = run(graph(lambda emit, x: relax.op.add(x, emit(weights.expr())), x=R_SHAPE), np.zeros_like(values))
+    np.testing.assert_array_equal(got, weights.values)
