@@ -65,7 +65,9 @@ class _ByteSigns(Rewriter):
         return is_call(call, "relax.dequantize") and array_of(call.args[2]) is not None
 
     def _moved(self, zero: Any) -> Any:
-        return constant(array_of(zero).astype("int32") + _SHIFT[self.wanted])
+        value = array_of(zero)
+        assert value is not None, "only bytes with a constant zero point move"
+        return constant(value.astype("int32") + _SHIFT[self.wanted])
 
 
 def byte_signs(*, unsigned: bool) -> Callable[[tvm.IRModule], tvm.IRModule]:
