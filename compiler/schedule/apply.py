@@ -19,7 +19,7 @@ from compiler.schedule import (
     window,
     winograd,
 )
-from compiler.schedule.blocks import ISOLATE
+from compiler.schedule.blocks import ISOLATE, with_root
 from compiler.schedule.record import KernelRecord, record
 from compiler.target import Target
 
@@ -59,8 +59,9 @@ def schedule(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[Kern
 
 def schedule_kernel(function: tirx.PrimFunc, target: Target) -> tuple[tirx.PrimFunc, str]:
     """Return `function` scheduled for a CPU, and the name of the rule that took it."""
+    rooted = with_root(function)  # a kernel that is one call, such as a sort, has no root
     for name, rule in CPU_RULES:
-        sch = Schedule(function)
+        sch = Schedule(rooted)
         if rule(sch, target):
             scheduled = sch.mod["main"].with_attr("tirx.is_scheduled", True)
             return (scheduled.with_attr(ISOLATE, True) if name in ISOLATED else scheduled), name

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tvm import tirx
+from tvm import s_tir, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 from tvm.tirx import IndexMap
@@ -22,6 +22,17 @@ COPIES = ("pad", "panels")
 
 ISOLATE = "kiln.isolate_tiles"
 """The attribute of a scheduled PrimFunc whose register tiles become functions of their own."""
+
+
+def with_root(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return `function` with a root block around its body, where it has none yet."""
+    body = function.body
+    if isinstance(body, s_tir.SBlockRealize) and str(body.block.name_hint) == "root":
+        return function
+    if isinstance(body, s_tir.SBlockRealize) and body.block.alloc_buffers and not body.block.iter_vars:
+        return function
+    root = s_tir.SBlock([], [], [], "root", body)
+    return function.with_body(s_tir.SBlockRealize([], True, root))
 
 
 def all_blocks(sch: Schedule) -> list[Any]:

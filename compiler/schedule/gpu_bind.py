@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import tvm_ffi
-from tvm import s_tir, tirx
+from tvm import tirx
 from tvm.s_tir import Schedule
 
-from compiler.schedule.blocks import all_blocks
+from compiler.schedule.blocks import all_blocks, with_root
 from compiler.schedule.gpu_limits import accelerator_of
 from compiler.target import Target
 
@@ -28,17 +28,6 @@ def apply(function: tirx.PrimFunc, target: Target) -> Schedule:
     for index in range(len(all_blocks(sch))):
         sch = _bind(sch, index, threads)
     return sch
-
-
-def with_root(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """Return `function` with a root block around its body, where it has none yet."""
-    body = function.body
-    if isinstance(body, s_tir.SBlockRealize) and str(body.block.name_hint) == "root":
-        return function
-    if isinstance(body, s_tir.SBlockRealize) and body.block.alloc_buffers and not body.block.iter_vars:
-        return function
-    root = s_tir.SBlock([], [], [], "root", body)
-    return function.with_body(s_tir.SBlockRealize([], True, root))
 
 
 def serial_inside(function: tirx.PrimFunc) -> tirx.PrimFunc:

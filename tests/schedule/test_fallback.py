@@ -52,3 +52,11 @@ def test_transposition_and_concatenation():
     out = topi.transpose(topi.concatenate([a, b], 2), [2, 0, 1])
     got, _ = run([a, b], out, [x, y], cpu("host"))
     np.testing.assert_array_equal(got, np.concatenate([x, y], 2).transpose(2, 0, 1))
+
+
+def test_kernel_that_is_one_call_of_a_function():
+    x = random(6, 40)
+    a = placeholder("a", 6, 40)
+    got, rule = run([a], topi.argsort(a, axis=1, dtype="int64"), [x], cpu("host"))
+    assert rule == "fallback"
+    np.testing.assert_array_equal(got, x.argsort(1))
