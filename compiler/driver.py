@@ -160,6 +160,10 @@ def compile(
                 found = assess(subject, compressed, runner)
             facts["quantization"], parts = describe_quantization(found)
             contents |= parts
+            if device.kind != "cpu":
+                notes.append(
+                    f"{device.kind} computes quantized layers in float: integer kernels are for CPUs"
+                )
             if report is not None:
                 write_page(found, subject.origin, Path(report))
         contents[LIBRARY] = built.library

@@ -60,9 +60,9 @@ def model() -> tuple[Any, tuple[Any, ...]]:
     images, labels = (torch.from_numpy(each[:_TRAINING]) for each in digits())
     torch.manual_seed(0)
     trained = network().train()
-    optimizer = torch.optim.Adam(trained.parameters(), 5e-3)
-    for _ in range(8):
-        for batch in torch.randperm(_TRAINING).split(32):
+    optimizer = torch.optim.Adam(trained.parameters(), 1e-2)
+    for _ in range(12):
+        for batch in torch.randperm(_TRAINING).split(128):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(trained(images[batch]), labels[batch]).backward()
             optimizer.step()

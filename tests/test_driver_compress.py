@@ -250,3 +250,94 @@ def test_a_request_names_its_score():
     request = make_request("int8", evaluate="numpy:mean")
     assert request.goal.metric == "score of 'numpy:mean'"
     assert make_request("int8").goal.metric == "agreement with float, %"
+
+
+class Upsampling(nn.Module):
+    """A transposed convolution, a signal, and an input that is no image: two inputs, two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 6, 2, stride=2)
+        self.signal = nn.Conv1d(4, 8, 3, padding=1)
+        self.mix = nn.Linear(8, 6)
+        self.last = nn.Conv2d(6, 2, 1)
+
+    def forward(self, image, wave):
+        mixed = torch.relu(self.mix(torch.relu(self.signal(wave)).mean(2)))
+        up = torch.relu(self.up(image)) * mixed[:, :, None, None]
+        return {"image": self.last(nn.functional.interpolate(up, scale_factor=2)), "mixed": mixed}
+
+
+class Words(nn.Module):
+    """An embedding, attention and a residual stream with norms."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(50, 16)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, ids):
+        return self.head(self.block(self.table(ids))[:, 0])
+
+
+def _outputs(module, arrays):
+    with torch.no_grad():
+        found = module(*map(torch.from_numpy, arrays))
+    return found if isinstance(found, dict) else {"output_0": found}
+
+
+@pytest.mark.parametrize("kind", ["upsampling", "words"])
+def test_other_layers_and_inputs(kind):
+    torch.manual_seed(0)
+    random_numbers = np.random.default_rng(0)
+    if kind == "words":
+        module = Words().eval()
+        data = [(random_numbers.integers(0, 50, (1, 7)),) for _ in range(8)]
+    else:
+        module = Upsampling().eval()
+        data = [(samples(1, 1, 3, 6, 6, seed=i)[0], samples(1, 1, 4, 9, seed=i)[0]) for i in range(8)]
+    made = compiler.compile(module, tuple(map(torch.from_numpy, data[0])), quantize="int8", calibrate=data)
+    assert made.manifest.quantization.quantized == (4 if kind == "upsampling" else 5)
+    expected = [_outputs(module, arrays) for arrays in data]
+    for name in expected[0]:
+        wanted = np.concatenate([each[name].numpy() for each in expected])
+        got = np.concatenate(
+            [made.session.run_flat(arrays)[list(expected[0]).index(name)] for arrays in data]
+        )
+        # As above: 30 dB is 3 % of the root mean square.
+        assert np.sqrt(((got - wanted) ** 2).mean() / (wanted**2).mean()) < 0.03
+
+
+def test_a_dimension_that_varies_stays_so():
+    module, _ = net()
+    made = compiler.compile(
+        module,
+        (torch.from_numpy(np.concatenate(samples(2, *SHAPE))),),
+        dynamic={"image": {0: "N"}},
+        quantize="int8",
+        calibrate=np.concatenate(samples(12, *SHAPE)),
+    )
+    batch = np.concatenate(samples(3, *SHAPE))
+    with torch.no_grad():
+        expected = module(torch.from_numpy(batch)).numpy()
+    assert np.sqrt(((made(batch) - expected) ** 2).mean() / (expected**2).mean()) < 0.03
+
+
+def test_an_onnx_file_is_quantized(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.random.default_rng(0).normal(0, 0.3, (4, 3, 3, 3)).astype("float32")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 4, 14, 14))],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "a.onnx")
+    made = compiler.compile(tmp_path / "a.onnx", quantize=Recipe(), calibrate=samples(4, *SHAPE))
+    assert made.manifest.quantization.quantized == 1
+    with pytest.raises(UsageError, match=r"no layer 'w' to skip .*layers: conv2d_0"):
+        compiler.compile(tmp_path / "a.onnx", quantize=Recipe(skip=("w",)), calibrate=samples(4, *SHAPE))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+import tvm
+
 from compiler.ir.constants import array_of
 from compiler.ir.rewriter import is_call
 
@@ -49,7 +51,9 @@ class Kind(Enum):
 
 
 def kind_of(call: Any) -> Kind:
-    """Return what `call` does with bytes."""
+    """Return what `call` does with bytes; a variable is another name for a value, or its shape made known."""
+    if isinstance(call, tvm.ir.Var):
+        return Kind.MOVE
     if is_call(call, *LAYERS):
         return Kind.OTHER if why_no_layer(call) else Kind.LAYER
     if is_call(call, *_ELEMENTWISE):
