@@ -1,4 +1,4 @@
-"""A trained network keeps its accuracy in few bits: what is allowed are 0.3 points for int8 and 1 for int4."""
+"""A trained network keeps its accuracy in few bits: 0.3 points may go for int8, 1 for int4."""
 
 import pytest
 
