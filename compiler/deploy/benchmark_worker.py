@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from compiler.deploy.benchmark_accuracy import Accuracy, assess
 from compiler.deploy.peers import RUNTIMES
 from compiler.deploy.peers.session import PeerError, Session, Variants, Workload, require
@@ -134,14 +132,17 @@ class Worker:
 
 
 def _trial_ms(session: Session) -> float:
-    """Return the median time of a run in milliseconds, after a first one that may still compile."""
+    """Return the least time of a run in milliseconds, after a first one that may still compile.
+
+    The least: settings are tried one after another, and what else the machine does must not choose among them.
+    """
     session.run()
     session.run()
     until = time.perf_counter() + TRIAL_SECONDS
     times: list[float] = []
     while not times or time.perf_counter() < until:
         times += _times(session, 1)
-    return float(np.median(times))
+    return min(times)
 
 
 def _times(session: Session, count: int) -> list[float]:
