@@ -134,7 +134,7 @@ class Worker:
 def _trial_ms(session: Session) -> float:
     """Return the least time of a run in milliseconds, after a first one that may still compile.
 
-    The least: settings are tried one after another, and what else the machine does must not choose among them.
+    The least: settings are tried one after another, and what else runs must not choose among them.
     """
     session.run()
     session.run()
