@@ -152,7 +152,8 @@ def _data(model: frontend.Model, request: Request) -> CalibrationData:
         return open_data(
             request.calibrate, signature, transform=request.transform, limit=limit, examples=model.examples
         )
-    note("warning: no calibration data (--calibrate): ranges are taken from random numbers")
+    if request.recipe.scheme.needs_data:
+        note("warning: no calibration data (--calibrate): ranges are taken from random numbers")
     return random_data(
         signature,
         min(limit or _RANDOM, _RANDOM),

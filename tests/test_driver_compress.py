@@ -174,7 +174,7 @@ def test_layers_stay_in_float_for_a_drop(tmp_path):
     ("arguments", "kind", "message"),
     [
         ({"quantize": "int9"}, UsageError, "no scheme 'int9'"),
-        ({"quantize": "bf16"}, UsageError, "int8 and int8-tensor can"),
+        ({"quantize": "binary-xnor"}, UsageError, "cannot be applied: no kernel"),
         ({"quantize": "none.yaml"}, UsageError, "cannot read the recipe"),
         ({"quantize": "int8", "max_drop": -1}, UsageError, "drop of at least 0"),
         ({"quantize": "int8", "max_drop": float("nan")}, UsageError, "drop of at least 0"),

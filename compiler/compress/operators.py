@@ -86,6 +86,11 @@ def why_no_layer(call: Any) -> str:
     return "" if given == plain else f"it has the layout {given}"
 
 
+def input_axis(call: Any) -> int:
+    """Return the axis of a layer's weights along which it sums over what it reads."""
+    return 1 - output_axis(call)
+
+
 def output_axis(call: Any) -> int:
     """Return the axis of a layer's weights along which its outputs lie."""
     return 1 if is_call(call, "relax.matmul", *TRANSPOSED) else 0

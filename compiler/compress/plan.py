@@ -1,9 +1,9 @@
 """The plan of a quantized graph: which layers are quantized, which values become bytes, what stays in float.
 
-A value becomes bytes if a quantized layer reads it, or an operator that can work on bytes reads it on the way
-to one. The last layer's output is read by none, so it stays in float. Operators that only move bytes give
-values of the grid that they took, so no bytes are ever computed anew for them; all parts of a concatenation
-share one grid.
+A value becomes bytes (or 16-bit floats) if a quantized layer reads it, or an operator that can work on bytes
+reads it on the way to one. The last layer's output is read by none, so it stays in float. Operators that only
+move bytes give values of the grid that they took, so no bytes are ever computed anew for them; all parts of a
+concatenation share one grid.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ class InFloat:
     operator: str
     reason: str
 
+    @property
+    def is_layer(self) -> bool:
+        """Whether it multiplies by weights, or might."""
+        return not {f"relax.{self.operator}", f"relax.nn.{self.operator}"}.isdisjoint(LAYERS)
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -56,6 +61,7 @@ class Plan:
     Attributes:
         layers: those that are quantized, in order.
         bytes: the values that become bytes, in order, each with the one that stands for all of its grid.
+            Empty where layers alone round what they read, or nothing does.
         observed: for each grid, the values that its range has to hold.
         floats: what stays in float.
     """
@@ -85,10 +91,13 @@ class Structure:
         self.layers = tuple(Layer(name, group) for name, group in zip(known, layers, strict=True))
         self.names = self._named()
 
-    def plan(self, reasons: Mapping[str, str]) -> Plan:
-        """Return the plan that quantizes all layers but those named in `reasons`, which say why not."""
+    def plan(self, reasons: Mapping[str, str], *, stored: bool = True) -> Plan:
+        """Return the plan that quantizes all layers but those named in `reasons`, which say why not.
+
+        `stored` says whether what layers read is stored as bytes, or else stays in float between them.
+        """
         layers = tuple(layer for layer in self.layers if layer.name not in reasons)
-        wanted = self._wanted({layer.var for layer in layers})
+        wanted = self._wanted({layer.var for layer in layers}) if stored else set()
         values = [var for var in (*self.graph.inputs, *self.graph.values) if var in wanted]
         grids = self._grids(values)
         observed: dict[Any, list[Any]] = {}
@@ -97,6 +106,9 @@ class Structure:
             if var not in moved:
                 observed.setdefault(grids[var], []).append(var)
         floats = self._floats(wanted, {layer.var for layer in layers}, reasons)
+        if not stored:
+            # All other operators do, by the scheme: the report need not repeat it for each.
+            floats = tuple(each for each in floats if each.is_layer)
         return Plan(layers, grids, {k: tuple(v) for k, v in observed.items()}, floats)
 
     @cached_property

@@ -10,16 +10,19 @@ from typing import Any
 
 import tvm
 
+from compiler.compress.activations import StoredGrid
 from compiler.compress.calibrate import Statistics
 from compiler.compress.correct import mean_error
+from compiler.compress.floats import FloatGrid
 from compiler.compress.insert import insert
-from compiler.compress.numerics import LinearGrid, grid_of_range
+from compiler.compress.numerics import grid_of_range
 from compiler.compress.observe import with_outputs
 from compiler.compress.observers import Observer
-from compiler.compress.operators import output_axis
+from compiler.compress.operators import CONVOLUTIONS, TRANSPOSED, input_axis, output_axis
 from compiler.compress.plan import Layer, Plan, Structure
 from compiler.compress.ranges import Range
 from compiler.compress.recipe import Recipe
+from compiler.compress.scheme import Float, Linear
 from compiler.compress.simulate import Simulation
 from compiler.compress.weights import QuantizedWeights, quantize_weights
 from compiler.frontend.layer_names import layer_names
@@ -35,7 +38,7 @@ class Choice:
     """What is quantized, and on which grids: `grids` by the value that stands for all of a grid."""
 
     plan: Plan
-    grids: Mapping[Any, LinearGrid]
+    grids: Mapping[Any, StoredGrid]
 
 
 class Quantizer:
@@ -54,23 +57,29 @@ class Quantizer:
             ModelError: there is nothing to quantize.
             UsageError: the scheme cannot be applied, or a name of the recipe is not there.
         """
-        self.weights_become, self.activations_become = recipe.check_scheme()
-        self.model, self.recipe = model, recipe
+        recipe.check_scheme()
+        self.model, self.recipe, self.scheme = model, recipe, recipe.scheme
         graph = Graph(model.mod)
         if graph.has_control_flow:
             raise ModelError(f"{model.origin} has branches that depend on data; it cannot be quantized")
         self.structure = Structure(graph, layer_names(model))
         self.reasons = _kept(self.structure, recipe)
-        self.most = self.structure.plan(self.reasons)
+        self.most = self._plan(self.reasons)
         if not self.most.layers:
             raise ModelError(_nothing(self.structure, self.reasons, model.origin))
         self._statistics: Statistics | None = None
+
+    def _plan(self, reasons: Mapping[str, str]) -> Plan:
+        stored = self.scheme.activations is not None and not self.scheme.dynamic
+        return self.structure.plan(reasons, stored=stored)
 
     # Statistics
 
     @cached_property
     def observed(self) -> tuple[Any, ...]:
         """The values to observe, in the order of the outputs of `observing`: for ranges and means."""
+        if not self.scheme.needs_data:
+            return ()
         ranged = [var for values in self.most.observed.values() for var in values]
         read = [layer.data for layer in self.most.layers] if self.recipe.bias_correction else []
         return tuple(dict.fromkeys([*ranged, *read]))
@@ -107,9 +116,10 @@ class Quantizer:
     @cached_property
     def ranges(self) -> dict[Any, Range]:
         """The range of each observed value, by the method of the recipe."""
-        method = self.recipe.method
+        method, linear = self.recipe.method, self.scheme.activations
+        assert isinstance(linear, Linear), "only integers have ranges"
         ranged = [var for values in self.most.observed.values() for var in values]
-        return {var: method.range(self.observer(var), self.activations_become) for var in ranged}
+        return {var: method.range(self.observer(var), linear) for var in ranged}
 
     # What is made of them
 
@@ -121,7 +131,7 @@ class Quantizer:
     @cached_property
     def corrections(self) -> dict[Any, Any]:
         """What to add to each layer's output for the mean error of its weights; empty without correction."""
-        if not self.recipe.bias_correction:
+        if not self.recipe.bias_correction or not self.scheme.needs_data:
             return {}
         found = {}
         for layer in self.most.layers:
@@ -134,13 +144,17 @@ class Quantizer:
 
     def choose(self, reasons: Mapping[str, str]) -> Choice:
         """Return what is quantized if the layers named in `reasons` stay in float, too."""
-        plan = self.structure.plan({**self.reasons, **reasons})
-        grids = {}
-        for stands, values in plan.observed.items():
-            low = min(self.ranges[var][0] for var in values)
-            high = max(self.ranges[var][1] for var in values)
-            grids[stands] = grid_of_range(low, high, self.activations_become)
-        return Choice(plan, grids)
+        plan = self._plan({**self.reasons, **reasons})
+        return Choice(plan, {stands: self._grid(values) for stands, values in plan.observed.items()})
+
+    def _grid(self, values: Sequence[Any]) -> StoredGrid:
+        """Return the grid that all of `values` share."""
+        become = self.scheme.activations
+        if isinstance(become, Float):
+            return FloatGrid(become)
+        assert isinstance(become, Linear), "no others are stored"
+        low, high = (min(self.ranges[var][0] for var in values), max(self.ranges[var][1] for var in values))
+        return grid_of_range(low, high, become)
 
     def quantized(self, choice: Choice) -> tvm.IRModule:
         """Return the quantized module."""
@@ -154,19 +168,25 @@ class Quantizer:
         chosen = [layer.var for layer in choice.plan.layers]
         weights = {var: expr(self.weights[var]) for var in chosen}
         corrections = {var: self.corrections[var] for var in chosen if var in self.corrections}
-        return insert(self.model.mod, choice.plan, choice.grids, weights, corrections)
+        return insert(self.model.mod, choice.plan, choice.grids, weights, corrections, self.dynamic)
+
+    @property
+    def dynamic(self) -> Linear | None:
+        """How layers round what they read at run time, if they do."""
+        become = self.scheme.activations
+        return become if self.scheme.dynamic and isinstance(become, Linear) else None
 
     def simulation(self, outputs: Sequence[Any] = ()) -> Simulation:
         """Return the module whose layers can be quantized one by one, which also gives `outputs`."""
         changes = (self.weights, self.corrections)
-        return Simulation(self.model, self.most, *changes, self.activations_become, outputs)
+        return Simulation(self.model, self.most, *changes, outputs, self.scheme.activations)
 
     def _weights(self, layer: Layer) -> QuantizedWeights:
         call = self.structure.graph.definition(layer.var)
         values = array_of(call.args[1])
         assert values is not None
         try:
-            return quantize_weights(values, self.weights_become, output_axis(call))
+            return quantize_weights(values, self.scheme.weights, output_axis(call), input_axis(call))
         except InputError as error:
             raise ModelError(f"the weights of layer '{layer.name}' cannot be quantized: {error}") from error
 
@@ -192,6 +212,11 @@ def _kept(structure: Structure, recipe: Recipe) -> dict[str, str]:
     """
     reasons: dict[str, str] = {}
     names = [layer.name for layer in structure.layers]
+    if recipe.scheme.dynamic:
+        convolves = (*CONVOLUTIONS, *TRANSPOSED)
+        for layer in structure.layers:
+            if is_call(structure.graph.definition(layer.var), *convolves):
+                reasons[layer.name] = "scales at run time are for matrix products"
     for pattern in recipe.skip:
         found = [name for name in names if fnmatchcase(name, pattern)]
         if not found:

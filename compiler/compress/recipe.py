@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.compress.ranges import LeastSquares, Method, method_named
-from compiler.compress.scheme import Linear, PerChannel, PerTensor, Scheme, scheme_named
+from compiler.compress.scheme import Binary, Float, Scheme, scheme_named
 from compiler.support.errors import UsageError, did_you_mean
 
 _LARGEST = 1 << 20
@@ -60,23 +60,19 @@ class Recipe:
         if self.samples is not None and self.samples < 1:
             raise UsageError(f"expected at least 1 sample to calibrate with, got {self.samples}")
 
-    def check_scheme(self) -> tuple[Linear, Linear]:
-        """Return how weights and activations are quantized.
+    def check_scheme(self) -> None:
+        """Refuse a scheme that no layer can compute.
 
         Raises:
-            UsageError: the scheme is not one that can be applied to a graph.
+            UsageError: it is one.
         """
         weights, activations = self.scheme.weights, self.scheme.activations
-        if (
-            isinstance(weights, Linear)
-            and isinstance(weights.granularity, (PerChannel, PerTensor))
-            and isinstance(activations, Linear)
-            and not self.scheme.dynamic
-        ):
-            return weights, activations
+        alike = isinstance(activations, Float) == isinstance(weights, Float)
+        if activations is None or (alike and not isinstance(activations, Binary)):
+            return
         raise UsageError(
-            f"the scheme '{self.scheme.name}' ({self.scheme}) cannot be applied to a graph yet; "
-            "int8 and int8-tensor can, and int2 to int7 in place of int8"
+            f"the scheme '{self.scheme.name}' ({self.scheme}) cannot be applied: no kernel multiplies "
+            "such weights by such activations"
         )
 
 

@@ -3,7 +3,8 @@
     x                ->  where(on[i], dequantize(quantize(x, scales[i], zeros[i])), x)
     conv2d(x, w)     ->  conv2d(x, w) + on[j] * conv2d(x, round(w) - w)
 
-The scales, zero points and switches are inputs of ``main``, after its own. It computes in float what the
+and what is rounded at run time, only for the layer that reads it: where(on[j], rounded(x), x). The scales,
+zero points and switches are inputs of ``main``, after its own. It computes in float what the
 quantized model computes; integers differ from it where rounding errors of float32 decide on a code.
 """
 
@@ -16,10 +17,12 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from compiler.compress.activations import StoredGrid, at_run_time, stored
+from compiler.compress.floats import FloatGrid
 from compiler.compress.numerics import LinearGrid
 from compiler.compress.plan import Plan
 from compiler.compress.rounding import Rounding
-from compiler.compress.scheme import Linear
+from compiler.compress.scheme import Float, Linear, Quantizer
 from compiler.compress.weights import QuantizedWeights
 from compiler.frontend.model import Model
 from compiler.ir.constants import array_of, constant
@@ -58,27 +61,30 @@ class Simulation:
         plan: Plan,
         weights: Mapping[Any, QuantizedWeights],
         corrections: Mapping[Any, np.ndarray],
-        activations: Linear,
         outputs: Sequence[Any] = (),
+        activations: Quantizer | None = None,
     ) -> None:
-        """Make the module of `model` and the most that may be quantized in it; `outputs` are values of it."""
+        """Make the module of `model` and the most that may be quantized in it; `outputs` are values of it.
+
+        `activations` says what `plan` stores, or if that is nothing, how layers round what they read.
+        """
         # What was only moved is on the grid already.
         self._values = [var for stands in plan.observed.values() for var in stands]
         self._layers = [layer.var for layer in plan.layers]
         errors = _Errors(weights, corrections)
-        self.mod = _Simulate(self._values, self._layers, errors, outputs, activations.storage).run(model.mod)
+        self.mod = _Simulate(self._values, self._layers, errors, outputs, activations).run(model.mod)
         sizes = [len(self._values)] * 3 + [len(self._layers)]
         added = [TensorSpec(n, (max(1, s),), d) for n, s, d in zip(_NAMES, sizes, _DTYPES, strict=True)]
         own = model.signature
         self.signature = Signature((*own.inputs, *added), own.outputs, dims=own.dims)
 
-    def switches(self, plan: Plan, grids: Mapping[Any, LinearGrid]) -> Switches:
+    def switches(self, plan: Plan, grids: Mapping[Any, StoredGrid]) -> Switches:
         """Return what quantizes as `plan` says, which may be less than what the simulation was made for."""
         made = [grids[plan.bytes[var]] if var in plan.bytes else None for var in self._values]
         layers = {layer.var for layer in plan.layers}
         return Switches(
-            _vector([1.0 if grid is None else float(grid.scale) for grid in made], "float32"),
-            _vector([0 if grid is None else int(grid.zero_point) for grid in made], "int32"),
+            _vector([float(g.scale) if isinstance(g, LinearGrid) else 1.0 for g in made], "float32"),
+            _vector([int(g.zero_point) if isinstance(g, LinearGrid) else 0 for g in made], "int32"),
             _vector([float(grid is not None) for grid in made], "float32"),
             _vector([float(var in layers) for var in self._layers], "float32"),
         )
@@ -105,12 +111,12 @@ class _Simulate(Rounding):
         layers: Sequence[Any],
         errors: _Errors,
         outputs: Sequence[Any],
-        storage: str,
+        activations: Quantizer | None,
     ) -> None:
         self._numbers = {var: number for number, var in enumerate(values)}
         super().__init__(self._numbers, outputs)
         self._layers = {var: number for number, var in enumerate(layers)}
-        self._errors, self._storage = errors, storage
+        self._errors, self._activations = errors, activations
         sizes = [len(values)] * 3 + [len(layers)]
         self._switches = [
             relax.Var(name, relax.TensorType([max(1, size)], dtype))
@@ -128,17 +134,28 @@ class _Simulate(Rounding):
         before = array_of(expr.args[1])
         assert before is not None
         error = constant(self._errors.weights[var].values - before)
-        added = self.emit(relax.Call(expr.op, [expr.args[0], error], expr.attrs, expr.ty_args))
+        switch = self._switch(3, self._layers[var])
+        data, weight = expr.args
+        if not self._numbers and isinstance(self._activations, Linear):
+            data = self._chosen(switch, at_run_time(self.emit, data, self._activations), data)
+        exact = self.emit(relax.Call(expr.op, [data, weight], expr.attrs, expr.ty_args))
+        added = self.emit(relax.Call(expr.op, [data, error], expr.attrs, expr.ty_args))
         if var in self._errors.corrections:
             added = self.emit(relax.op.add(added, constant(self._errors.corrections[var])))
-        switched = self.emit(relax.op.multiply(added, self._switch(3, self._layers[var])))
-        return relax.op.add(self.emit(expr), switched)
+        return relax.op.add(exact, self.emit(relax.op.multiply(added, switch)))
 
     def round(self, var: Any, value: Any) -> Any:
         scale, zero, on = (self._switch(kind, self._numbers[var]) for kind in range(3))
-        codes = self.emit(relax.op.quantize(value, scale, zero, axis=0, out_dtype=self._storage))
+        if isinstance(self._activations, Float):
+            return self._chosen(on, stored(self.emit, value, FloatGrid(self._activations)), value)
+        assert isinstance(self._activations, Linear), "no others are stored"
+        storage = self._activations.storage
+        codes = self.emit(relax.op.quantize(value, scale, zero, axis=0, out_dtype=storage))
         rounded = self.emit(relax.op.dequantize(codes, scale, zero, axis=0, out_dtype="float32"))
-        return relax.op.where(self.emit(relax.op.astype(on, "bool")), rounded, value)
+        return self._chosen(on, rounded, value)
+
+    def _chosen(self, switch: Any, rounded: Any, value: Any) -> Any:
+        return self.emit(relax.op.where(self.emit(relax.op.astype(switch, "bool")), rounded, value))
 
     def _switch(self, kind: int, number: int) -> Any:
         """Return one number of an input, as a scalar."""

@@ -78,9 +78,10 @@ def _ranges(quantizer: Quantizer, choice: Choice) -> tuple[RangeReport, ...]:
     shared = Counter(choice.plan.bytes.values())
     names = quantizer.structure.names
     return tuple(
-        _range(names[var], quantizer.observer(var), choice.grids[stands], shared[stands])
+        _range(names[var], quantizer.observer(var), grid, shared[stands])
         for stands, values in choice.plan.observed.items()
         for var in values
+        if isinstance(grid := choice.grids[stands], LinearGrid)
     )
 
 

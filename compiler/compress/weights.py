@@ -1,4 +1,10 @@
-"""The weights of a layer as codes and scales.
+"""The weights of a layer as codes, and as Relax computes them from these.
+
+    Linear, per tensor or channel    dequantize(codes, scale, 0)
+    Linear, per group                reshape(reshape(codes, groups) * scale)
+    Log2                             dequantize(sign * 2**(|code| - 1), 2**(exponent + 1), 0)
+    Binary                           dequantize(sign, scale, 0)
+    Float                            astype(short, float32)
 
 Eight bits span all weights. With fewer, cutting the largest ones off pays: each scale is the one with the
 least squared error of some that were tried (Choukroun et al., "Low-bit Quantization of Neural Networks for
@@ -13,9 +19,12 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.compress.blocks import Blocks
-from compiler.compress.numerics import LinearGrid, grid_of_range, grid_of_values
-from compiler.compress.scheme import Linear
+from compiler.compress.floats import FloatGrid
+from compiler.compress.grids import Grid, weight_grid
+from compiler.compress.numerics import LinearGrid, grid_of_range
+from compiler.compress.powers import PowerGrid
+from compiler.compress.scheme import PerGroup, Quantizer
+from compiler.compress.signs import SignGrid
 from compiler.ir.constants import constant
 
 _PARTS = [1 - step / 40 for step in range(1, 30)]
@@ -24,40 +33,75 @@ _PARTS = [1 - step / 40 for step in range(1, 30)]
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeights:
-    """Codes (int8) in the shape of the weights, and their scale: one number, or one along `axis`."""
+    """Codes in the shape of the weights, and the grid that says what they stand for.
+
+    Outputs lie along `axis`; what is summed over, along `group_axis`.
+    """
 
     codes: np.ndarray
-    scale: np.ndarray
+    grid: Grid
     axis: int
+    group_axis: int
 
     @property
     def values(self) -> np.ndarray:
         """The float32 values that the codes stand for."""
-        shape = [1] * self.codes.ndim
-        if self.scale.size > 1:
-            shape[self.axis] = -1
-        return np.asarray(self.codes.astype(np.float32) * self.scale.reshape(shape))
+        return self.grid.decode(self.codes)
 
     def expr(self) -> Any:
         """Return the values as Relax computes them from constants."""
-        zero = np.zeros(self.scale.shape, np.int8)
+        grid = self.grid
+        if isinstance(grid, FloatGrid):
+            return relax.op.astype(constant(self.codes), "float32")
+        if isinstance(grid, PowerGrid):
+            return self._scaled(*_powers(self.codes, grid))
+        assert isinstance(grid, (LinearGrid, SignGrid))
+        if isinstance(grid.blocks.granularity, PerGroup):
+            return self._grouped(self.codes, grid.scale, grid.blocks.granularity.size)
+        return self._scaled(self.codes, grid.scale)
+
+    def _scaled(self, codes: np.ndarray, scale: np.ndarray) -> Any:
+        """Return codes times one scale, or one along the axis of outputs."""
+        steps = scale.reshape(-1 if scale.size > 1 else ())
+        if codes.dtype != np.int8:  # of which Relax' dequantize has none
+            return relax.op.multiply(relax.op.astype(constant(codes), "float32"), constant(scale))
+        zero = np.zeros(steps.shape, np.int8)
         return relax.op.dequantize(
-            constant(self.codes), constant(self.scale), constant(zero), axis=self.axis, out_dtype="float32"
+            constant(codes), constant(steps), constant(zero), axis=self.axis, out_dtype="float32"
         )
 
+    def _grouped(self, codes: np.ndarray, scale: np.ndarray, size: int) -> Any:
+        """Return codes times the scales of groups of `size` along the axis that is summed over."""
+        shape, axis = codes.shape, self.group_axis
+        missing = -shape[axis] % size
+        filled = np.pad(codes, [(0, missing if each == axis else 0) for each in range(codes.ndim)])
+        apart = (*shape[:axis], filled.shape[axis] // size, size, *shape[axis + 1 :])
+        steps = constant(np.expand_dims(scale, axis + 1))
+        values = relax.op.multiply(relax.op.astype(constant(filled.reshape(apart)), "float32"), steps)
+        together = relax.op.reshape(values, filled.shape)
+        return relax.op.strided_slice(together, [axis], [0], [shape[axis]]) if missing else together
 
-def quantize_weights(values: np.ndarray, linear: Linear, axis: int) -> QuantizedWeights:
-    """Return the weights of a layer whose outputs lie along `axis`.
+
+def quantize_weights(
+    values: np.ndarray, quantizer: Quantizer, axis: int, group_axis: int = 1
+) -> QuantizedWeights:
+    """Return the weights of a layer whose outputs lie along `axis`, and which sums along `group_axis`.
 
     Raises:
         InputError: a weight is NaN or infinite.
     """
-    blocks = Blocks(linear.granularity, channel_axis=axis)
-    grid = grid_of_values(values, linear, blocks)
-    if linear.bits < 8:
+    grid = weight_grid(values, quantizer, axis, group_axis)
+    if isinstance(grid, LinearGrid) and grid.linear.bits < 8:
         grid = _narrowed(values, grid)
-    scale = grid.scale.reshape(-1) if grid.scale.size > 1 else grid.scale.reshape(())
-    return QuantizedWeights(grid.encode(values), scale, axis)
+    return QuantizedWeights(grid.encode(values), grid, axis, group_axis)
+
+
+def _powers(codes: np.ndarray, grid: PowerGrid) -> tuple[np.ndarray, np.ndarray]:
+    """Return signed powers of two from 1 on, the least that integers have, and their scale."""
+    size = np.abs(codes.astype(np.int32))
+    powers = np.where(size > 0, np.sign(codes) * (1 << np.maximum(size - 1, 0)), 0)
+    narrow = np.int8 if powers.size == 0 or abs(powers).max() <= 127 else np.int16
+    return powers.astype(narrow), np.ldexp(np.float32(1), grid.exponent + 1)
 
 
 def _narrowed(values: np.ndarray, grid: LinearGrid) -> LinearGrid:

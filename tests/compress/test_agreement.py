@@ -24,7 +24,7 @@ def test_a_code_apart_here_and_there_is_right():
     assert found.name == "y"
     assert 0.002 < found.error < 0.005 < found.tolerance
     assert found.peak == pytest.approx(0.01 / 2.02, rel=1e-3)
-    assert "off the quantized model by 0.0039, which is off float by 0.017" in str(found)
+    assert "off the quantized model by 0.0039, at most 0.026 for" in str(found)
 
 
 def test_another_computation_is_wrong():

@@ -135,8 +135,8 @@ def test_wrong_recipes_are_refused():
         Quantizer(given, Recipe(skip=("*",)))
     with pytest.raises(ModelError, match="nothing to quantize in made up: it has no convolution"):
         Quantizer(model(lambda emit, x: R.nn.relu(x), x=SHAPE), Recipe())
-    with pytest.raises(UsageError, match=r"scheme 'bf16' .* cannot be applied to a graph yet; int8 and"):
-        Quantizer(given, Recipe(scheme=scheme_named("bf16")))
+    with pytest.raises(UsageError, match=r"scheme 'binary-xnor' .* cannot be applied"):
+        Quantizer(given, Recipe(scheme=scheme_named("binary-xnor")))
 
 
 def test_statistics_of_another_model_are_refused():

@@ -22,9 +22,9 @@ def test_relax_computes_the_values_of_the_codes(axis, granularity, bits):
     )
     weights = quantize_weights(values, Linear(bits, granularity=granularity), axis)
     assert weights.codes.dtype == np.int8
-    assert weights.scale.shape == ((R_SHAPE[axis],) if isinstance(granularity, PerChannel) else ())
+    assert weights.grid.scale.size == (R_SHAPE[axis] if isinstance(granularity, PerChannel) else 1)
     assert abs(weights.codes).max() == 2 ** (bits - 1) - 1
-    largest = weights.scale.max()
+    largest = weights.grid.scale.max()
     if bits == 8:
         assert abs(weights.values - values).max() <= 0.5001 * largest
 
@@ -47,4 +47,4 @@ def test_a_channel_of_zeros_stays_zero():
     values[0] = [1, -2, 3]
     weights = quantize_weights(values, Linear(4, granularity=PerChannel()), 0)
     np.testing.assert_array_equal(weights.codes[1], 0)
-    assert weights.scale[1] == 1
+    assert weights.grid.scale[1] == 1
