@@ -36,6 +36,9 @@ def apply(sch: Schedule, target: Target) -> bool:
     """Schedule any kernel; always True."""
     inline_elementwise(sch)
     for block in all_blocks(sch):
+        if not sch.get_loops(block):  # a scalar among reductions: TVM's rfactor fails beside a bare block
+            sch.add_unit_loop(block)
+    for block in all_blocks(sch):
         lanes = vector_lanes(sch, block, target)
         if is_spatial(sch, block):
             _map(sch, block, lanes)
