@@ -1,7 +1,7 @@
 """The weights of a layer as codes, and as Relax computes them from these.
 
     Linear, per tensor or channel    dequantize(codes, scale, 0)
-    Linear, per group                reshape(reshape(codes, groups) * scale)
+    Linear, per group                reshape(dequantize(codes (outputs * groups, size), scale, 0))
     Log2                             dequantize(sign * 2**(|code| - 1), 2**(exponent + 1), 0)
     Binary                           dequantize(sign, scale, 0)
     Float                            astype(short, float32)
@@ -71,15 +71,29 @@ class QuantizedWeights:
         )
 
     def _grouped(self, codes: np.ndarray, scale: np.ndarray, size: int) -> Any:
-        """Return codes times the scales of groups of `size` along the axis that is summed over."""
-        shape, axis = codes.shape, self.group_axis
-        missing = -shape[axis] % size
-        filled = np.pad(codes, [(0, missing if each == axis else 0) for each in range(codes.ndim)])
-        apart = (*shape[:axis], filled.shape[axis] // size, size, *shape[axis + 1 :])
-        steps = constant(np.expand_dims(scale, axis + 1))
-        values = relax.op.multiply(relax.op.astype(constant(filled.reshape(apart)), "float32"), steps)
+        """Return codes times the scales of groups of `size` along the axis that is summed over.
+
+        A group is one index of the axis along which scales differ: the last one is filled up for that.
+        """
+        order = (self.axis, self.group_axis, *(a for a in range(codes.ndim) if a not in self._axes))
+        turned, inputs = codes.transpose(order), codes.shape[self.group_axis]
+        missing = -inputs % size
+        filled = np.pad(turned, [(0, 0), (0, missing), *[(0, 0)] * (codes.ndim - 2)])
+        apart = filled.reshape(-1, size, *filled.shape[2:])
+        steps = scale.transpose(order).reshape(-1)
+        values = relax.op.dequantize(
+            constant(apart), constant(steps), constant(np.zeros(steps.shape, np.int8)), axis=0,
+            out_dtype="float32",
+        )  # fmt: skip
         together = relax.op.reshape(values, filled.shape)
-        return relax.op.strided_slice(together, [axis], [0], [shape[axis]]) if missing else together
+        if missing:
+            together = relax.op.strided_slice(together, [1], [0], [inputs])
+        back = [order.index(axis) for axis in range(codes.ndim)]
+        return together if back == sorted(back) else relax.op.permute_dims(together, back)
+
+    @property
+    def _axes(self) -> tuple[int, int]:
+        return self.axis, self.group_axis
 
 
 def quantize_weights(

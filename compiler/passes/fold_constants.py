@@ -55,8 +55,8 @@ class _FoldConstants(Rewriter):
             "relax.squeeze": lambda call, x: x.reshape(self._extents()),
             "relax.broadcast_to": lambda call, x: np.broadcast_to(x, self._extents()),
             "relax.full": lambda call, x: np.full(self._extents(), x),
-            "relax.permute_dims": _permute,
-            "relax.strided_slice": _slice,
+            "relax.permute_dims": permuted,
+            "relax.strided_slice": sliced,
             "relax.flip": lambda call, x: np.flip(x, int(call.attrs.axis)),
         }
 
@@ -106,12 +106,13 @@ def _is_static(operand: Any) -> bool:
     return isinstance(operand, (relax.ShapeExpr, relax.Tuple)) or type(operand).__name__ == "PrimValue"
 
 
-def _permute(call: Any, x: np.ndarray) -> np.ndarray:
+def permuted(call: Any, x: np.ndarray) -> np.ndarray:
+    """Return what the `permute_dims` of `call` makes of `x`."""
     axes = call.attrs.axes
     return np.transpose(x, None if axes is None else [int(axis) for axis in axes])
 
 
-def _slice(call: Any, x: np.ndarray) -> np.ndarray | None:
+def sliced(call: Any, x: np.ndarray) -> np.ndarray | None:
     """Return a slice with positive strides and bounds that are numbers; the bounds follow numpy's rules."""
     _, axes, begin, end, *rest = call.args
     strides = [_number(s) for s in rest[0].fields] if rest else [1] * len(axes.fields)

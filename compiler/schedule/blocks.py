@@ -20,6 +20,9 @@ PARTITION = "pragma_loop_partition_hint"
 COPIES = ("pad", "panels")
 """Blocks that copy an operand into the form that the main block reads; they keep loops of their own."""
 
+DECODED = "decoded"
+"""The block that makes floats of coded weights; it stays apart until a rule says where it is computed."""
+
 ISOLATE = "kiln.isolate_tiles"
 """The attribute of a scheduled PrimFunc whose register tiles become functions of their own."""
 
@@ -80,11 +83,11 @@ def bytes_dtype(sch: Schedule, anchor: Any) -> str | None:
 def epilogue(sch: Schedule, anchor: Any) -> Any | None:
     """Gather what follows `anchor` in one block, which reads a local accumulator, and return that block.
 
-    Elementwise blocks are inlined into it; `COPIES` before the anchor stay. None if something follows that is
-    not elementwise.
+    Elementwise blocks are inlined into it; `COPIES` and `DECODED` before the anchor stay. None if something
+    follows that is not elementwise.
     """
     blocks, name = all_blocks(sch), sch.get(anchor).name_hint
-    others = [block for block in blocks if sch.get(block).name_hint not in (name, *COPIES)]
+    others = [block for block in blocks if sch.get(block).name_hint not in (name, *COPIES, DECODED)]
     if not all(is_spatial(sch, block) for block in others):
         return None
     if sch.get(blocks[-1]).name_hint == name:

@@ -9,7 +9,7 @@ parallel over batch, chunk of rows, tile of columns
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -24,6 +24,7 @@ from compiler.schedule.blocks import (
     schedule_copies,
     unroll_and_vectorize,
 )
+from compiler.schedule.decode import decode_in_registers, decode_in_task, decoding, narrowed
 from compiler.schedule.dot_product import DOT_PRODUCT, instruction, temporaries
 from compiler.schedule.tasks import choose_chunk
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
@@ -110,6 +111,8 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
             row_bytes=4.0 * (extent(sch, sch.get_loops(anchor)[-reduction]) or 1),
             integer=dtype is not None,
         )
+        if decisions.tile.rows == extent(sch, row):
+            decisions = replace(decisions, tile=narrowed(sch, decisions.tile, target))
     outer_row, inner_row = sch.split(row, [None, decisions.tile.rows])
     outer_column, *inner_column = sch.split(column, [None, decisions.tile.vectors, lanes])
     if packed:
@@ -126,7 +129,9 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
         task, tile = _task(sch, batch, outer_row), outer_column
     sch.parallel(task)
     if dtype is None:
-        _accumulate(sch, anchor, tile, lanes, packed=packed)
+        one_tile = extent(sch, tile) == 1
+        _accumulate(sch, anchor, tile, lanes, packed=packed, in_registers=one_tile)
+        decode_in_task(sch, task)
     else:
         _accumulate_bytes(sch, anchor, tile, instruction(target, dtype))
     unroll_and_vectorize(sch, sch.get_loops(output)[-3:])
@@ -174,16 +179,20 @@ def _lanes_of_columns(sch: Schedule, anchor: Any, target: Target) -> int:
     return fitting[0] if fitting else widest
 
 
-def _accumulate(sch: Schedule, anchor: Any, tile: Any, lanes: int, *, packed: bool) -> None:
+def _accumulate(
+    sch: Schedule, anchor: Any, tile: Any, lanes: int, *, packed: bool, in_registers: bool
+) -> None:
     """Compute the accumulators of one tile: k outside, the tile unrolled inside."""
     sch.compute_at(anchor, tile, preserve_unit_loops=True)
     loops = sch.get_loops(anchor)
-    inner = loops[-(4 if packed else 3) : -1]
+    inner, steps = loops[-(4 if packed else 3) : -1], [loops[-1]]
     if not packed:
         inner = [inner[0], *sch.split(inner[1], [None, lanes])]
-    sch.reorder(loops[-1], *inner)
+    if in_registers and decoding(sch) is not None:
+        steps = decode_in_registers(sch, loops[-1])
+    sch.reorder(*steps, *inner)
     unroll_and_vectorize(sch, inner)
-    zero = sch.decompose_reduction(anchor, loops[-1])
+    zero = sch.decompose_reduction(anchor, steps[0])
     unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
 
 
