@@ -78,6 +78,10 @@ class _FoldConstants(Rewriter):
         """Return the value of `call` if its operands are constants and it is an operator known here."""
         if is_call(call, "relax.concat"):
             return self._concat(call)
+        if is_call(call, "relax.quantize"):
+            return _quantized(call)
+        if is_call(call, "relax.dequantize") and str(call.args[0].ty.dtype) == "int32":
+            return _dequantized(call)  # a bias, which no layer takes as integers
         operands = [array_of(operand) for operand in call.args if not _is_static(operand)]
         if any(operand is None for operand in operands) or not operands:
             return None
@@ -90,6 +94,8 @@ class _FoldConstants(Rewriter):
             return _cast(arrays[0], str(self.old_type.dtype))
         if is_call(call, "relax.take"):
             return _take(call, *arrays)
+        if is_call(call, "relax.clip"):
+            return _clip(call, arrays[0])
         return None
 
     def _concat(self, call: Any) -> np.ndarray | None:
@@ -147,6 +153,18 @@ def _take(call: Any, x: np.ndarray, indices: np.ndarray) -> np.ndarray | None:
     return None if axis is None or not inside else np.take(x, indices, int(axis))
 
 
+def _clip(call: Any, x: np.ndarray) -> np.ndarray | None:
+    low, high = (_bound(each) for each in call.args[1:])
+    return None if low is None or high is None or x.dtype != np.float32 else np.clip(x, low, high)
+
+
+def _bound(expr: Any) -> np.float32 | None:
+    """Return the float of a constant scalar expression, or None."""
+    value = getattr(expr, "value", expr)
+    value = getattr(value, "value", value)
+    return np.float32(value) if isinstance(value, (int, float)) else None
+
+
 class _FoldWeights(_FoldConstants):
     name = "FoldWeights"
 
@@ -163,6 +181,21 @@ def _dequantized(call: Any) -> np.ndarray | None:
         shape[int(call.attrs.axis)] = -1
     whole = data.astype("int32") - zero.astype("int32").reshape(shape if zero.size > 1 else ())
     return np.asarray(whole.astype("float32") * scale.reshape(shape if scale.size > 1 else ()))
+
+
+def _quantized(call: Any) -> np.ndarray | None:
+    """Return the bytes of a constant, rounded as `compiler.passes.kernels.quantize` does."""
+    data, scale, zero = (array_of(operand) for operand in call.args)
+    if data is None or scale is None or zero is None or data.dtype != np.float32:
+        return None
+    shape = [1] * data.ndim
+    if max(scale.size, zero.size) > 1:
+        shape[int(call.attrs.axis)] = -1
+    inverse = np.float32(1) / scale.astype("float32").reshape(shape if scale.size > 1 else ())
+    info = np.iinfo(str(call.attrs.out_dtype))
+    shift = zero.astype("float64").reshape(shape if zero.size > 1 else ())
+    whole = np.rint(data * inverse).astype("float64") + shift
+    return np.asarray(np.clip(whole, info.min, info.max).astype(str(call.attrs.out_dtype)))
 
 
 _by_numpy = module_pass(_FoldConstants)

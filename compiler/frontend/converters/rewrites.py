@@ -158,33 +158,6 @@ def running_extremum(largest: bool) -> Callable[..., tuple[Tensor, Tensor]]:
     return scan
 
 
-def fake_quantize(
-    x: Tensor, scale: Any, zero_point: Any, fake_quant_enabled: Tensor, quant_min: int, quant_max: int
-) -> tuple[Tensor, Tensor]:
-    """Quantize and dequantize where enabled; the second output marks what was not clipped."""
-    level = torch.round(x * (1.0 / scale)) + zero_point
-    inside = (level >= quant_min) & (level <= quant_max)
-    done = (level.clamp(quant_min, quant_max) - zero_point) * scale
-    return torch.where(fake_quant_enabled > 0, done.to(x.dtype), x), inside
-
-
-def fake_quantize_tensor(
-    x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int
-) -> tuple[Tensor, Tensor]:
-    """Fake quantization with one scale; also what was not clipped."""
-    level = torch.round(x * (1.0 / scale)) + zero_point
-    inside = (level >= quant_min) & (level <= quant_max)
-    return ((level.clamp(quant_min, quant_max) - zero_point) * scale).to(x.dtype), inside
-
-
-def fake_quantize_channel(
-    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int
-) -> tuple[Tensor, Tensor]:
-    """Fake quantization with one scale a channel; also what was not clipped."""
-    shape = [-1 if d == axis else 1 for d in range(x.dim())]
-    return fake_quantize_tensor(x, scale.reshape(shape), zero_point.reshape(shape), quant_min, quant_max)
-
-
 OWN: dict[Any, Callable[..., Any]] = {
     aten.rrelu.default: rrelu,
     aten._cdist_forward.default: cdist,
@@ -196,40 +169,9 @@ OWN: dict[Any, Callable[..., Any]] = {
     aten.logcumsumexp.default: logcumsumexp,
     aten.cummax.default: running_extremum(True),
     aten.cummin.default: running_extremum(False),
-    aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams.default: fake_quantize,
-    aten.fake_quantize_per_tensor_affine_cachemask.default: fake_quantize_tensor,
-    aten.fake_quantize_per_channel_affine_cachemask.default: fake_quantize_channel,
 }
-
-
-def choose_qparams(
-    x: Tensor, quant_min: int, quant_max: int, eps: float, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Scale (float64) and zero point (int64) of one element each that cover the values and zero."""
-    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
-    scale = ((high - low) / float(quant_max - quant_min)).clamp(min=eps)
-    zero = quant_min - torch.round(low / scale).to(torch.int32)
-    return _one_element(scale, zero.clamp(quant_min, quant_max))
-
-
-def choose_qparams_symmetric(
-    x: Tensor, quant_min: int, quant_max: int, eps: float, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Scale and zero point of one element each for a range symmetric about zero."""
-    largest = torch.maximum(-x.amin().clamp(max=0), x.amax().clamp(min=0))
-    scale = (largest / (float(quant_max - quant_min) / 2)).clamp(min=eps)
-    return _one_element(scale, torch.full_like(scale, 128 if dtype == torch.uint8 else 0))
-
-
-def _one_element(scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:
-    return scale.to(torch.float64).reshape(1), zero.to(torch.int64).reshape(1)
 
 
 def library_rewrites() -> dict[Any, Callable[..., Any]]:
     """Rewrites of operators that exist only once another library has registered them."""
-    table = vision_rewrites()
-    quantized = torch.ops.quantized_decomposed
-    if hasattr(quantized, "choose_qparams"):
-        table[quantized.choose_qparams.tensor] = choose_qparams
-        table[quantized.choose_qparams_symmetric.tensor] = choose_qparams_symmetric
-    return table
+    return vision_rewrites()
