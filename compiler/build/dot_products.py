@@ -1,4 +1,4 @@
-"""Dot products of four bytes become the instruction that their schedule names.
+"""Dot products of four bytes or two short floats become the instruction that their schedule names.
 
     for lane (marked): for k in 4: acc[lane] = acc[lane] + int32(x[k]) * int32(w[lane, k])
     ->  acc[0:lanes] = instruction(acc[0:lanes], x[0:4], w[0:lanes, 0:4])
@@ -15,15 +15,27 @@ from typing import Any
 
 import tvm
 from tvm import tirx
+from tvm.ir import StringImm
 
 from compiler.build.statements import function_pass, map_statements
-from compiler.schedule.dot_product import BYTE_PRODUCT, BYTES, DOT_PRODUCT, product_step, step
+from compiler.passes.kernels.narrow import parts_of
+from compiler.schedule.dot_product import BYTE_PRODUCT, DOT_PRODUCT, HELPERS, product_step, step
 
 
 @function_pass("DotProducts")
 def dot_products(function: Any) -> Any:
     """Return `function`, whose buffers are flat, with its marked loops replaced."""
-    return function.with_body(map_statements(function.body, _replace))
+    used: set[str] = set()
+
+    def replace(stmt: Any) -> Any:
+        if isinstance(stmt, tirx.For) and DOT_PRODUCT in stmt.annotations:
+            used.add(str(stmt.annotations[DOT_PRODUCT]))
+        return _replace(stmt)
+
+    body = map_statements(function.body, replace)
+    for name in used & HELPERS.keys():
+        body = tirx.AttrStmt(tirx.IntImm("int32", 0), "pragma_import_llvm", StringImm(HELPERS[name]), body)
+    return function.with_body(body)
 
 
 def _replace(stmt: Any) -> Any:
@@ -55,9 +67,11 @@ def _whole(store: Any, lanes: int, name: str) -> Any:
     """Return the store of all sums for that of one product."""
     x, w = _factors(store)
     place = [tirx.Ramp(store.indices[0], 1, lanes)]
-    sums = tirx.BufferLoad(store.buffer, place)
-    shared = tirx.reinterpret("int32", _vector(x, BYTES))
-    result = step(name, sums, shared, _vector(w, BYTES * lanes), lanes, str(x.source.dtype))
+    # The bits of a bfloat16 are all that is stored as uint16.
+    sums, dtype = tirx.BufferLoad(store.buffer, place), str(x.source.dtype).replace("uint16", "bfloat16")
+    parts = parts_of(dtype)
+    shared = tirx.reinterpret("int32", _vector(x, parts))
+    result = step(name, sums, shared, _vector(w, parts * lanes), lanes, dtype)
     return tirx.BufferStore(store.buffer, result, place)
 
 
@@ -82,7 +96,18 @@ def _products(store: Any, lanes: int, name: str) -> Any:
 def _factors(store: Any) -> tuple[Any, Any]:
     """Return what `store` multiplies and adds, before both were made 32-bit numbers."""
     x, w = store.value.b.a, store.value.b.b
-    return (x.value if isinstance(x, tirx.Cast) else x), w.value
+    return _narrow(x), _narrow(w)
+
+
+def _narrow(wide: Any) -> Any:
+    """Return what `wide` was made of by casts, and of the bits of bfloat16 by a shift."""
+    if isinstance(wide, tirx.Cast):
+        return _narrow(wide.value)
+    if isinstance(wide, tirx.LShift):
+        return _narrow(wide.a)
+    if isinstance(wide, tvm.ir.Call) and wide.op.name == "tirx.reinterpret":
+        return _narrow(wide.args[0])
+    return wide
 
 
 def _vector(load: Any, width: int) -> Any:

@@ -29,6 +29,7 @@ from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, pool, winograd
 from compiler.passes.kernels import conv2d as kernel
 from compiler.passes.kernels.channels import gather_channels
 from compiler.passes.kernels.layout import pack, pack_array, unpack
+from compiler.passes.kernels.narrow import BYTES, SHORT_FLOATS, are_narrow
 from compiler.passes.merge_groups import merged
 from compiler.passes.winograd_choice import choose_winograd
 
@@ -45,7 +46,7 @@ _BINARY = {"relax.add", "relax.subtract", "relax.multiply", "relax.maximum", "re
 _BINARY_IF_FULL = {"relax.divide", "relax.power"}
 _POOLS = {"relax.nn.max_pool2d", "relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d"}
 
-_BYTES = ("uint8", "int8")
+_STORED = ("float32", *BYTES, *SHORT_FLOATS)
 
 _MOST_SOURCES = 4
 """Tensors that one gather of channels reads, if that can be had by moving some channels earlier: each of them
@@ -156,7 +157,7 @@ class _BlockLayout(Rewriter):
         if not isinstance(expr, tvm.ir.Var) or expr in self._maps:
             return self._maps.get(expr)
         channels = self._channels.get(expr) or _plain_channels(expr.ty)
-        return whole(expr, channels) if channels and str(expr.ty.dtype) in ("float32", *_BYTES) else None
+        return whole(expr, channels) if channels and str(expr.ty.dtype) in _STORED else None
 
     def _settled_map(self, expr: Any) -> ChannelMap | None:
         """Return the map of an operand whose channels, if they were put off, are moved now."""
@@ -214,8 +215,8 @@ class _BlockLayout(Rewriter):
         attrs = call.attrs
         if weight is None or attrs.data_layout != "NCHW":
             return None
-        if str(data.ty.dtype) in _BYTES and weight.dtype == np.int8:
-            return self._integer_conv2d(call, weight)
+        if are_narrow(str(data.ty.dtype), str(weight.dtype)):
+            return self._narrow_conv2d(call, weight)
         if str(data.ty.dtype) != "float32":
             return None
         shape = kernel.Conv2dShape(
@@ -239,8 +240,8 @@ class _BlockLayout(Rewriter):
         packed = constant(kernel.pack_weights(weight, self.lanes, self.lanes if aligned else 0))
         return self._kernel(kernel.conv2d, self._block(data), packed, shape, outputs)
 
-    def _integer_conv2d(self, call: Any, weight: np.ndarray) -> Any | None:
-        """Return a convolution of bytes; a padding with the zero point before it becomes its own."""
+    def _narrow_conv2d(self, call: Any, weight: np.ndarray) -> Any | None:
+        """Return a convolution of bytes or short floats; a padding before it becomes its own."""
         attrs, (data, added, outside) = call.attrs, self._padding(call.args[0])
         own = _quad(attrs.padding)
         if any(own) and any(added):
@@ -251,17 +252,21 @@ class _BlockLayout(Rewriter):
         )
         outputs = weight.shape[0]
         if shape.groups == outputs and weight.shape[1] == 1 and shape.groups > 1:
-            packed, compute = kernel.pack_depthwise_weights(weight, self.lanes), kernel.depthwise_integer
-            data = self._block(data)
+            packed, data = kernel.pack_depthwise_weights(weight, self.lanes), self._block(data)
+            if weight.dtype != np.int8:
+                return self._kernel(
+                    kernel.depthwise_conv2d, data, constant(packed.astype("float32")), shape, outputs
+                )
+            compute = kernel.depthwise_integer
         else:
             weight, shape = self._groups_of_blocks(weight, shape)
             inputs = weight.shape[1]
             if shape.groups > 1 and ((weight.shape[0] // shape.groups) % self.lanes or inputs % self.lanes):
                 return None
-            # A picture of three channels: one product of four bytes takes a pixel.
+            # A picture of three channels: one product of four bytes takes a pixel, or two of two floats.
             first = inputs <= kernel.QUAD and not self._is_blocked(data) and data not in self._blocked
             width = kernel.QUAD if first else self.lanes
-            packed, compute = kernel.pack_integer_weights(weight, self.lanes, width), kernel.conv2d_integer
+            packed, compute = kernel.pack_narrow_weights(weight, self.lanes, width), kernel.conv2d_narrow
             data = self.emit(self._pack(data, width)) if first else self._block(data)
         made = self._call(
             lambda x, w: compute(x, w, shape, outside), data, constant(packed), name=compute.__name__
@@ -412,7 +417,7 @@ class _BlockLayout(Rewriter):
         """Return the mean of each channel; of bytes that were made floats, the bytes are read."""
         cast = self.definition(data)
         source = cast.args[0] if is_call(cast, "relax.astype") else data
-        if str(data.ty.dtype) != "float32" or str(source.ty.dtype) not in ("float32", *_BYTES):
+        if str(data.ty.dtype) != "float32" or str(source.ty.dtype) not in _STORED:
             source = data
         return self._mark(self._call(pool.global_mean, source, name="mean"), self._channels[data])
 

@@ -17,6 +17,7 @@ from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE
 from compiler.passes.kernels import dense as kernel
+from compiler.passes.kernels.narrow import are_narrow, parts_of
 
 _WORTH_PACKING = 4
 """Rows that share a matrix from which on packing it pays: it costs about as much as two of them."""
@@ -31,8 +32,8 @@ class _PackDense(Rewriter):
             return expr
         left, right = expr.args
         weight = self._weight(right)
-        if weight is not None and weight.dtype == np.int8 and str(left.ty.dtype) in ("uint8", "int8"):
-            return self._integer(left, weight) if left.ty.ndim >= 2 else expr
+        if weight is not None and are_narrow(str(left.ty.dtype), str(weight.dtype)):
+            return self._narrow(left, weight) if left.ty.ndim >= 2 else expr
         if any(str(operand.ty.dtype) != "float32" for operand in (left, right)):
             return expr
         if weight is not None and left.ty.ndim >= 2:
@@ -43,14 +44,14 @@ class _PackDense(Rewriter):
             return expr
         return self._product(left, right)
 
-    def _integer(self, left: Any, weight: np.ndarray) -> Any:
-        """Return the product of bytes; four of them are taken at a time."""
+    def _narrow(self, left: Any, weight: np.ndarray) -> Any:
+        """Return the product of bytes or short floats; as many as fill 32 bits are taken at a time."""
         depth, outputs = weight.shape
-        if depth % 4:
-            widths = [0] * (2 * left.ty.ndim - 1) + [-depth % 4]
+        if missing := -depth % parts_of(weight.dtype):
+            widths = [0] * (2 * left.ty.ndim - 1) + [missing]
             left = self.emit(relax.op.nn.pad(left, widths))
-        packed = constant(kernel.pack_integer_dense_weights(weight, self.lanes))
-        return self._call(lambda x, w: kernel.dense_integer(x, w, outputs), left, packed, name="dense")
+        packed = constant(kernel.pack_narrow_dense_weights(weight, self.lanes))
+        return self._call(lambda x, w: kernel.dense_narrow(x, w, outputs), left, packed, name="dense")
 
     def _product(self, left: Any, right: Any) -> Any:
         """Return the product of two activations; transpositions of both become part of its reads."""

@@ -12,6 +12,7 @@ from tvm.s_tir.schedule import ScheduleError
 from tvm.tirx import IndexMap
 
 from compiler.passes.kernels import RULE
+from compiler.passes.kernels.narrow import BYTES, SHORT_FLOATS
 from compiler.target import Target
 
 PARTITION = "pragma_loop_partition_hint"
@@ -78,6 +79,12 @@ def bytes_dtype(sch: Schedule, anchor: Any) -> str | None:
     if str(block.writes[0].source.dtype) != "int32":
         return None
     return str(block.reads[0].source.dtype)
+
+
+def narrow_dtype(sch: Schedule, anchor: Any) -> str | None:
+    """Return the dtype of the left operand of `anchor` if both are narrow: bytes or 16-bit floats."""
+    data, *others = [str(region.source.dtype) for region in sch.get(anchor).reads]
+    return data if data in BYTES or (data in SHORT_FLOATS and data in others) else None
 
 
 def epilogue(sch: Schedule, anchor: Any) -> Any | None:

@@ -17,12 +17,13 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from compiler.passes.kernels import GROUPS
+from compiler.passes.kernels.narrow import parts_of
 from compiler.schedule.blocks import (
     PARTITION,
-    bytes_dtype,
     epilogue,
     extent,
     find_anchor,
+    narrow_dtype,
     reindex,
     schedule_copies,
     unroll_and_vectorize,
@@ -49,11 +50,11 @@ class Decisions:
     chunk: int
 
 
-def legal(target: Target, *, integer: bool = False) -> list[Tile]:
-    """Return every tile that `target` has registers for; of `integer` products for dot products of bytes."""
+def legal(target: Target, *, narrow: str | None = None) -> list[Tile]:
+    """Return every tile that `target` has registers for; `narrow` is the dtype of narrow numbers."""
     tiles = legal_tiles(target, max_rows=28, max_vectors=4)
-    if integer:
-        spare = target.vector.registers - temporaries(target)
+    if narrow:
+        spare = target.vector.registers - temporaries(target, narrow)
         return [tile for tile in tiles if tile.accumulators + 2 * tile.vectors <= spare]
     if target.arch not in ("aarch64", "arm"):
         return tiles
@@ -66,8 +67,8 @@ def legal(target: Target, *, integer: bool = False) -> list[Tile]:
 class Extents:
     """The output's extents, rows 1 for a pointwise convolution; None stands for a symbolic one.
 
-    A row of it reads `row_bytes` bytes of the input; an input channel belongs to one of `groups`. `integer`
-    says that the products are of bytes.
+    A row of it reads `row_bytes` bytes of the input; an input channel belongs to one of `groups`. `narrow`
+    is the dtype of bytes or short floats that are multiplied.
     """
 
     images: int | None
@@ -76,7 +77,7 @@ class Extents:
     columns: int | None
     row_bytes: float
     groups: int = 1
-    integer: bool = False
+    narrow: str | None = None
 
 
 def default(extents: Extents, target: Target) -> Decisions:
@@ -84,7 +85,7 @@ def default(extents: Extents, target: Target) -> Decisions:
     images, blocks, rows, columns = extents.images, extents.blocks, extents.rows, extents.columns
     # Blocks of one tile share what is broadcast, so they must read the same channels.
     shared = blocks if blocks is None else blocks // extents.groups
-    fitting = legal(target, integer=extents.integer)
+    fitting = legal(target, narrow=extents.narrow)
     tiles = [tile for tile in fitting if extents.groups == 1 or (shared or 1) % tile.vectors == 0]
     if images is None and columns is not None:
         # Beside a symbolic extent TVM's loop partitioning mixes indices of 32 and 64 bits: no shorter tile.
@@ -116,7 +117,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
         rows = extent(sch, row[0]) if row else 1
         sizes = (extent(sch, image), extent(sch, block), rows, extent(sch, column))
         groups = int(sch.get(anchor).annotations.get(GROUPS, 1))
-        decisions = default(Extents(*sizes, row_bytes, groups, bytes_dtype(sch, anchor) is not None), target)
+        decisions = default(Extents(*sizes, row_bytes, groups, narrow_dtype(sch, anchor)), target)
     outer_block, inner_block = sch.split(block, [None, decisions.tile.vectors])
     outer_column, inner_column = sch.split(column, [None, decisions.tile.rows])
     chunk, step = sch.split(row[0] if row else outer_column, [None, decisions.chunk])
@@ -135,7 +136,8 @@ def _row_bytes(sch: Schedule, anchor: Any) -> float:
     data, rows = _input_shape(sch, anchor), extent(sch, sch.get_loops(anchor)[2])
     if rows is None or any(size is None for size in data):
         return float("inf")
-    size = 4.0 if bytes_dtype(sch, anchor) is None else 1.0
+    dtype = narrow_dtype(sch, anchor)
+    size = 4.0 if dtype is None else 4.0 / parts_of(dtype)
     for each in data[1:]:
         size *= each or 1
     return size / rows
@@ -180,13 +182,13 @@ def _accumulate(sch: Schedule, anchor: Any, tile: Any, target: Target, rows_belo
         # two columns of the output share, in registers that there are not.
         channel, kernel_row, kernel_column = reduction
         reduction = [kernel_column, channel, kernel_row]
-    dtype = bytes_dtype(sch, anchor)
+    dtype = narrow_dtype(sch, anchor)
     if dtype is None:
         sch.reorder(image, *row, *reduction, column, block, lane)
         unroll_and_vectorize(sch, [column, block, lane])
     else:
-        *reduction, four = reduction
-        sch.reorder(image, *row, *reduction, column, block, lane, four)
+        *reduction, part = reduction
+        sch.reorder(image, *row, *reduction, column, block, lane, part)
         sch.unroll(column)
         sch.unroll(block)
     zero = sch.decompose_reduction(anchor, reduction[0])

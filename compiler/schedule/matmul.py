@@ -16,10 +16,10 @@ from tvm.s_tir import Schedule
 
 from compiler.schedule.blocks import (
     PARTITION,
-    bytes_dtype,
     epilogue,
     extent,
     find_anchor,
+    narrow_dtype,
     reindex,
     schedule_copies,
     unroll_and_vectorize,
@@ -47,12 +47,12 @@ class Decisions:
     chunk: int | None = None
 
 
-def legal(target: Target, *, integer: bool = False) -> list[Tile]:
-    """Return every tile that `target` has registers for; of `integer` products for dot products of bytes."""
+def legal(target: Target, *, narrow: str | None = None) -> list[Tile]:
+    """Return every tile that `target` has registers for; `narrow` is the dtype of narrow numbers."""
     tiles = legal_tiles(target, max_rows=28, max_vectors=8)
-    if not integer:
+    if not narrow:
         return tiles
-    spare = target.vector.registers - temporaries(target)
+    spare = target.vector.registers - temporaries(target, narrow)
     return [tile for tile in tiles if tile.accumulators + 2 * tile.vectors <= spare]
 
 
@@ -65,13 +65,14 @@ def default(
     packed: bool,
     batch: int | None = 1,
     row_bytes: float = 0.0,
-    integer: bool = False,
+    narrow: str | None = None,
 ) -> Decisions:
     """Return the cheapest decisions for `batch` products of `rows` by `vectors` vectors of `lanes` columns.
 
-    A row of the left operand has `row_bytes` bytes. `integer` says that the products are of bytes.
+    A row of the left operand has `row_bytes` bytes. `narrow` is the dtype of
+    bytes or short floats that are multiplied.
     """
-    tile = choose_tile(legal(target, integer=integer), rows, vectors)
+    tile = choose_tile(legal(target, narrow=narrow), rows, vectors)
     if not packed or rows is None or vectors is None or batch is None:
         return Decisions(tile, lanes)
     steps = -(-rows // tile.rows)
@@ -85,7 +86,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     if anchor is None:
         return False
     packed = sch.get(anchor).name_hint == "dense"
-    dtype = bytes_dtype(sch, anchor)
+    dtype = narrow_dtype(sch, anchor)
     reduction = 1 if dtype is None else 2
     lanes = _lanes(sch, anchor, target, reduction) if packed else _lanes_of_columns(sch, anchor, target)
     rank = len(sch.get_loops(anchor)) - reduction - (1 if packed else 0)
@@ -109,18 +110,18 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
             packed=packed,
             batch=None if None in counts else math.prod(count or 1 for count in counts),
             row_bytes=4.0 * (extent(sch, sch.get_loops(anchor)[-reduction]) or 1),
-            integer=dtype is not None,
+            narrow=dtype,
         )
         if decisions.tile.rows == extent(sch, row):
             decisions = replace(decisions, tile=narrowed(sch, decisions.tile, target))
     outer_row, inner_row = sch.split(row, [None, decisions.tile.rows])
     outer_column, *inner_column = sch.split(column, [None, decisions.tile.vectors, lanes])
     if packed:
-        chunk = []
+        chunks = []
         if decisions.chunk is not None:
-            *chunk, outer_row = sch.split(outer_row, [None, decisions.chunk])
-        sch.reorder(*batch, *chunk, outer_column, outer_row, inner_row, *inner_column)
-        task, tile = sch.fuse(*batch, *chunk, outer_column), outer_row
+            *chunks, outer_row = sch.split(outer_row, [None, decisions.chunk])
+        sch.reorder(*batch, *chunks, outer_column, outer_row, inner_row, *inner_column)
+        task, tile = sch.fuse(*batch, *chunks, outer_column), outer_row
         sch.annotate(outer_row, PARTITION, 1)
     else:
         sch.annotate(outer_row, PARTITION, 1)
@@ -133,7 +134,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
         _accumulate(sch, anchor, tile, lanes, packed=packed, in_registers=one_tile)
         decode_in_task(sch, task)
     else:
-        _accumulate_bytes(sch, anchor, tile, instruction(target, dtype))
+        _accumulate_narrow(sch, anchor, tile, instruction(target, dtype))
     unroll_and_vectorize(sch, sch.get_loops(output)[-3:])
     schedule_copies(sch)
     return True
@@ -196,13 +197,13 @@ def _accumulate(
     unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
 
 
-def _accumulate_bytes(sch: Schedule, anchor: Any, tile: Any, name: str) -> None:
-    """Compute the integer accumulators of one tile: four bytes of k at a time."""
+def _accumulate_narrow(sch: Schedule, anchor: Any, tile: Any, name: str) -> None:
+    """Compute the accumulators of one tile of narrow products: as much of k at a time as fills 32 bits."""
     sch.compute_at(anchor, tile, preserve_unit_loops=True)
-    row, panel, lane, quad, four = sch.get_loops(anchor)[-5:]
-    sch.reorder(quad, row, panel, lane, four)
+    row, panel, lane, word, part = sch.get_loops(anchor)[-5:]
+    sch.reorder(word, row, panel, lane, part)
     sch.unroll(row)
     sch.unroll(panel)
-    zero = sch.decompose_reduction(anchor, quad)
+    zero = sch.decompose_reduction(anchor, word)
     unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
     sch.annotate(lane, DOT_PRODUCT, name)

@@ -90,5 +90,6 @@ def test_each_target_gets_its_instruction(name, dtype, instruction):
 
 
 def test_one_instruction_leaves_more_registers():
-    assert temporaries(load("znver4")) < temporaries(load("x86-64-v3"))
-    assert temporaries(load("rpi5")) < temporaries(load("rpi4"))
+    assert temporaries(load("znver4"), "uint8") < temporaries(load("x86-64-v3"), "uint8")
+    assert temporaries(load("rpi5"), "int8") < temporaries(load("rpi4"), "int8")
+    assert temporaries(load("znver4"), "bfloat16") < temporaries(load("x86-64-v3"), "bfloat16")

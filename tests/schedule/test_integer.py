@@ -54,8 +54,8 @@ def _check_convolution(target, dtype, channels, outputs, size, kernel, shape, ou
         data = _blocked(x, lanes, 3)
     else:
         width = 4 if channels <= 4 else lanes
-        packed = conv2d.pack_integer_weights(weight, lanes, width)
-        compute, data = conv2d.conv2d_integer, _blocked(x, width, 3)
+        packed = conv2d.pack_narrow_weights(weight, lanes, width)
+        compute, data = conv2d.conv2d_narrow, _blocked(x, width, 3)
     inputs = [_input(data, "x"), _input(packed, "w")]
     got, rule = run(inputs, compute(*inputs, shape, outside), [data, packed], target)
     assert rule == ("window" if depthwise else "conv2d")
@@ -110,9 +110,9 @@ def test_convolutions_of_any_size(channels, outputs, height, width, stride, padd
 def _check_dense(target, dtype, rows, depth, outputs):
     lanes = lanes_of(target)
     x, weight = _bytes((*rows, depth), dtype), _bytes((depth, outputs), "int8")
-    packed = dense.pack_integer_dense_weights(weight, lanes)
+    packed = dense.pack_narrow_dense_weights(weight, lanes)
     inputs = [_input(x, "x"), _input(packed, "w")]
-    got, rule = run(inputs, dense.dense_integer(*inputs, outputs), [x, packed], target)
+    got, rule = run(inputs, dense.dense_narrow(*inputs, outputs), [x, packed], target)
     assert rule == "matmul"
     np.testing.assert_array_equal(got, x.astype("int64") @ weight.astype("int64"))
 

@@ -15,9 +15,10 @@ import numpy as np
 from tvm import te, tirx
 
 from compiler.passes.kernels import GROUPS, RULE
+from compiler.passes.kernels.narrow import bits_of, dtype_of, parts_of, widened
 
 QUAD = 4
-"""Input channels that one dot product of bytes sums."""
+"""Input channels of a picture that are one block: a pixel of bytes is one dot product, of floats two."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def _zero_outside(
     def read(n: Any, c: Any, y: Any, x: Any, *rest: Any) -> Any:
         tests = [y >= top, y < height + top] * rows + [x >= left, x < width + left] * columns
         source = (n, c, y - top, x - left, *rest)
-        return tirx.if_then_else(tirx.all(*tests), data[source], tirx.const(outside, data.dtype))
+        value = bits_of(data[source])
+        return tirx.if_then_else(tirx.all(*tests), value, tirx.const(outside, dtype_of(value)))
 
     return read
 
@@ -148,24 +150,25 @@ def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
     )  # fmt: skip
 
 
-def conv2d_integer(data: Any, weight: Any, shape: Conv2dShape, outside: int) -> Any:
-    """Return the sums, int32, of a convolution of bytes; padding is `outside`, the zero point of `data`.
+def conv2d_narrow(data: Any, weight: Any, shape: Conv2dShape, outside: int) -> Any:
+    """Return the sums of a convolution of bytes (int32) or of 16-bit floats (float32).
 
-    `data` is blocked, of 4 g channels a block; `weight` is (O/c, I / (4 g), KH, KW, g, c, 4): four input
-    channels of one output lie side by side, as dot products of four bytes take them.
+    Padding is `outside`, the zero point of bytes. `data` is blocked, of p g channels a block; `weight` is
+    (O/c, I / (p g), KH, KW, g, c, p): as many input channels of one output as fill 32 bits, p, lie side by
+    side, as dot products take them.
     """
     (sh, sw), (dh, dw) = shape.strides, shape.dilation
-    blocks, depth, kernel_h, kernel_w, quads, lanes, _ = weight.shape
+    blocks, depth, kernel_h, kernel_w, words, lanes, parts = weight.shape
     height, width = output_size(data, (int(kernel_h), int(kernel_w)), shape)
     padded = _padded(data, shape, outside)
     blocks_per_group = int(blocks) // shape.groups
     rc, rh, rw = (te.reduce_axis((0, n), a) for n, a in ((depth, "rc"), (kernel_h, "rh"), (kernel_w, "rw")))
-    rq, rb = te.reduce_axis((0, quads), "rq"), te.reduce_axis((0, 4), "rb")
+    rq, rb = te.reduce_axis((0, words), "rq"), te.reduce_axis((0, parts), "rb")
 
     def product(n: Any, co: Any, h: Any, w: Any, v: Any) -> Any:
         first = 0 if shape.groups == 1 else co // blocks_per_group * depth
-        value = padded[n, first + rc, h * sh + rh * dh, w * sw + rw * dw, rq * 4 + rb]
-        taken = value.astype("int32") * weight[co, rc, rh, rw, rq, v, rb].astype("int32")
+        value = padded[n, first + rc, h * sh + rh * dh, w * sw + rw * dw, rq * parts + rb]
+        taken = widened(value) * widened(weight[co, rc, rh, rw, rq, v, rb])
         return te.sum(taken, axis=[rc, rh, rw, rq, rb])
 
     return te.compute(
@@ -175,7 +178,7 @@ def conv2d_integer(data: Any, weight: Any, shape: Conv2dShape, outside: int) -> 
 
 
 def depthwise_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
-    """Return the blocked output of a depthwise convolution; `weight` is (C/c, KH, KW, c).
+    """Return the blocked output, float32, of a depthwise convolution; `weight` is (C/c, KH, KW, c), float32.
 
     A copy of the input would cost as much as the convolution: where the image's size is known, each read
     tests whether it lies inside; loop partitioning and `compiler.build.skip_padding` remove the tests.
@@ -188,11 +191,15 @@ def depthwise_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
     return te.compute(
         (data.shape[0], blocks, height, width, lanes),
         lambda n, c, h, w, v: te.sum(
-            read(n, c, h * sh + rh * dh, w * sw + rw * dw, v) * weight[c, rh, rw, v], axis=[rh, rw]
+            _float32(read(n, c, h * sh + rh * dh, w * sw + rw * dw, v)) * weight[c, rh, rw, v], axis=[rh, rw]
         ),
         name="depthwise_conv2d",
         attrs={RULE: "window"},
     )
+
+
+def _float32(value: Any) -> Any:
+    return value if dtype_of(value) == "float32" else widened(value)
 
 
 def depthwise_integer(data: Any, weight: Any, shape: Conv2dShape, outside: int) -> Any:
@@ -240,8 +247,8 @@ def pack_depthwise_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(-1, lanes, kernel_h, kernel_w).transpose(0, 2, 3, 1))
 
 
-def pack_integer_weights(weight: np.ndarray, lanes: int, input_lanes: int) -> np.ndarray:
-    """Return OIHW weights as `conv2d_integer` takes them: (O/c, I/i, KH, KW, i/4, c, 4), zeros added."""
-    packed = pack_weights(weight, lanes, input_lanes)
-    quads = packed.reshape(*packed.shape[:4], input_lanes // 4, 4, lanes)
-    return np.ascontiguousarray(quads.swapaxes(-1, -2))
+def pack_narrow_weights(weight: np.ndarray, lanes: int, input_lanes: int) -> np.ndarray:
+    """Return OIHW weights as `conv2d_narrow` takes them: (O/c, I/i, KH, KW, i/p, c, p), zeros added."""
+    packed, parts = pack_weights(weight, lanes, input_lanes), parts_of(weight.dtype)
+    words = packed.reshape(*packed.shape[:4], input_lanes // parts, parts, lanes)
+    return np.ascontiguousarray(words.swapaxes(-1, -2))

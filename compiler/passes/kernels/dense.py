@@ -9,6 +9,7 @@ import numpy as np
 from tvm import te, tirx
 
 from compiler.passes.kernels import RULE
+from compiler.passes.kernels.narrow import parts_of, widened
 
 
 def dense(x: Any, weight: Any, outputs: int) -> Any:
@@ -30,14 +31,17 @@ def dense(x: Any, weight: Any, outputs: int) -> Any:
     )
 
 
-def dense_integer(x: Any, weight: Any, outputs: int) -> Any:
-    """Return the sums, int32, of bytes `x` (..., K) times packed bytes (ceil(N / c), K / 4, c, 4)."""
-    panels, quads, lanes, _ = weight.shape
-    kq, kb = te.reduce_axis((0, quads), "kq"), te.reduce_axis((0, 4), "kb")
+def dense_narrow(x: Any, weight: Any, outputs: int) -> Any:
+    """Return narrow `x` (..., K) times packed `weight` (ceil(N / c), K / p, c, p), p numbers filling 32 bits.
+
+    Bytes are summed in int32, 16-bit floats in float32.
+    """
+    panels, words, lanes, parts = weight.shape
+    kq, kb = te.reduce_axis((0, words), "kq"), te.reduce_axis((0, parts), "kb")
     product = te.compute(
         (*x.shape[:-1], panels, lanes),
         lambda *i: te.sum(
-            _at(x, *i[:-2], kq * 4 + kb).astype("int32") * weight[i[-2], kq, i[-1], kb].astype("int32"),
+            widened(_at(x, *i[:-2], kq * parts + kb)) * widened(weight[i[-2], kq, i[-1], kb]),
             axis=[kq, kb],
         ),
         name="dense",
@@ -50,12 +54,12 @@ def dense_integer(x: Any, weight: Any, outputs: int) -> Any:
     )
 
 
-def pack_integer_dense_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
-    """Return (K, N) bytes as `dense_integer` takes them, (ceil(N / c), ceil(K / 4), c, 4), zeros added."""
-    depth, outputs = weight.shape
-    padded = np.pad(weight, ((0, -depth % 4), (0, -outputs % lanes)))
-    quads = padded.reshape(-(-depth // 4), 4, -1, lanes)
-    return np.ascontiguousarray(quads.transpose(2, 0, 3, 1))
+def pack_narrow_dense_weights(weight: np.ndarray, lanes: int) -> np.ndarray:
+    """Return (K, N) weights as `dense_narrow` takes them, (ceil(N / c), ceil(K / p), c, p), zeros added."""
+    (depth, outputs), parts = weight.shape, parts_of(weight.dtype)
+    padded = np.pad(weight, ((0, -depth % parts), (0, -outputs % lanes)))
+    words = padded.reshape(-(-depth // parts), parts, -1, lanes)
+    return np.ascontiguousarray(words.transpose(2, 0, 3, 1))
 
 
 def pack_dense_weights(weight: np.ndarray, lanes: int) -> np.ndarray:

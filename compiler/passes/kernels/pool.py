@@ -14,6 +14,7 @@ import numpy as np
 from tvm import te, tirx
 
 from compiler.passes.kernels import RULE
+from compiler.passes.kernels.narrow import SHORT_FLOATS
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ def _read(data: Any, window: Window, rows: int, columns: int, outside: float) ->
         tests = [y >= top] * (top > 0) + [y < height + top] * below
         tests += [x >= left] * (left > 0) + [x < width + left] * right
         value = data[n, c, y - top, x - left, v]
-        if not tests:
-            return value
-        return tirx.if_then_else(tirx.all(*tests), value, tirx.const(outside, data.dtype))
+        if tests:
+            value = tirx.if_then_else(tirx.all(*tests), value, tirx.const(outside, data.dtype))
+        # TVM knows no least 16-bit float; the maximum of float32 is the same.
+        return value.astype("float32") if str(data.dtype) in SHORT_FLOATS else value
 
     return read
 
@@ -62,7 +64,10 @@ def _least(dtype: str) -> float:
 
 
 def max_pool2d(data: Any, window: Window, rows: int, columns: int) -> Any:
-    """Return the maximum of each window, `rows` by `columns` of them; padding is the least there is."""
+    """Return the maximum of each window, `rows` by `columns` of them; padding is the least there is.
+
+    That of 16-bit floats is float32.
+    """
     rh, rw = _axes(window)
     read, maximum = _read(data, window, rows, columns, _least(data.dtype)), _maximum()
     return te.compute(
