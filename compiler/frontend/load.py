@@ -20,6 +20,7 @@ from compiler.frontend.arguments import (
     from_texts,
     varying_of_texts,
 )
+from compiler.frontend.converters import freeze_fake_quantize
 from compiler.frontend.example_inputs import declared_examples, default_options
 from compiler.frontend.export import export, module_of_program
 from compiler.frontend.factory import is_factory_text, make_module
@@ -156,6 +157,8 @@ def _load_file(path: Path, request: _Request) -> Model:
 def _load_module(module: Any, request: _Request, origin: str) -> Model:
     if isinstance(module, torch.jit.ScriptModule):
         return _load_torchscript(module, request, origin)
+    # What is compiled no longer observes: neither may what it is compared with.
+    module = freeze_fake_quantize(module)
     arguments, varying = _arguments(module, request, origin)
     program, assigned = export(module, arguments, varying)
     lost = [name for name in assigned if name in program.constants]

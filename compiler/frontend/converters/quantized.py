@@ -279,7 +279,8 @@ def _fake_quantize_if_enabled(
     quant_min: int,
     quant_max: int,
 ) -> list[relax.Expr]:
-    enabled = array_of(fake_quant_enabled)
+    switch = _definition(call, fake_quant_enabled)
+    enabled = array_of(switch.args[1] if is_call(switch, "relax.full") else switch)
     if enabled is not None and not enabled.any():
         return [self, _inside(call)]
     result, inside = _faked(call, self, scale, zero_point, None, (quant_min, quant_max))
