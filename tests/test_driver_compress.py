@@ -10,6 +10,7 @@ import compiler
 from compiler import driver, frontend
 from compiler.bundle import read
 from compiler.compress.recipe import Recipe
+from compiler.compress.scheme import Float, Log2, Scheme
 from compiler.driver import quantize
 from compiler.driver_compress import make_request
 from compiler.ir.rewriter import Rewriter, is_call
@@ -174,7 +175,7 @@ def test_layers_stay_in_float_for_a_drop(tmp_path):
     ("arguments", "kind", "message"),
     [
         ({"quantize": "int9"}, UsageError, "no scheme 'int9'"),
-        ({"quantize": "binary-xnor"}, UsageError, "cannot be applied: no kernel"),
+        ({"quantize": Recipe(Scheme("mine", Log2(), Float()))}, UsageError, "cannot be applied: no kernel"),
         ({"quantize": "none.yaml"}, UsageError, "cannot read the recipe"),
         ({"quantize": "int8", "max_drop": -1}, UsageError, "drop of at least 0"),
         ({"quantize": "int8", "max_drop": float("nan")}, UsageError, "drop of at least 0"),

@@ -4,6 +4,7 @@
     Float                   astype(astype(x, bfloat16), float32)
     Linear, at run time     the same as the first, with a scale and zero point of its own for each row of x:
                             s = (max(x, 0) - min(x, 0)) / 255,  z = round(-min(x, 0) / s)
+    Binary, at run time     where(x >= 0, 1, -1) * mean(|x|)
 
 What is rounded from data or to a shorter float is a value of the graph: all that read it read what was
 rounded, and it is stored so. At run time it is what one layer reads, just before it does.
@@ -19,7 +20,7 @@ from tvm import relax
 
 from compiler.compress.floats import FloatGrid
 from compiler.compress.numerics import LEAST_SCALE, LinearGrid
-from compiler.compress.scheme import Linear, PerToken
+from compiler.compress.scheme import Binary, Linear, PerToken
 from compiler.ir.constants import constant
 
 Emit = Callable[[Any], Any]
@@ -27,6 +28,9 @@ Emit = Callable[[Any], Any]
 
 StoredGrid = LinearGrid | FloatGrid
 """The values that a stored activation can have."""
+
+RunTime = Linear | Binary
+"""How a layer can round what it reads, with scales that it computes of that."""
 
 
 def stored(emit: Emit, value: Any, grid: StoredGrid) -> Any:
@@ -39,8 +43,20 @@ def stored(emit: Emit, value: Any, grid: StoredGrid) -> Any:
     return emit(relax.op.dequantize(codes, scale, zero, axis=0, out_dtype="float32"))
 
 
-def at_run_time(emit: Emit, value: Any, linear: Linear) -> Any:
-    """Return `value`, float32, rounded to a grid that spans it, or to one for each row of its last axis.
+def at_run_time(emit: Emit, value: Any, become: RunTime) -> Any:
+    """Return `value`, float32, rounded to what it is to `become`, on a grid that is made for it."""
+    return _signs(emit, value) if isinstance(become, Binary) else _spanned(emit, value, become)
+
+
+def _signs(emit: Emit, value: Any) -> Any:
+    """Return the signs of `value` times its mean magnitude (Rastegari et al., "XNOR-Net", equation 6)."""
+    one, other = constant(np.float32(1)), constant(np.float32(-1))
+    sign = emit(relax.op.where(emit(relax.op.greater_equal(value, constant(np.float32(0)))), one, other))
+    return emit(relax.op.multiply(sign, emit(relax.op.mean(emit(relax.op.abs(value))))))
+
+
+def _spanned(emit: Emit, value: Any, linear: Linear) -> Any:
+    """Return `value` rounded to a grid that spans it, or to one for each row of its last axis.
 
     A row is what a token's activations are (Yao et al., "ZeroQuant", NeurIPS 2022).
     """

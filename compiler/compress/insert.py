@@ -16,10 +16,9 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from compiler.compress.activations import StoredGrid, at_run_time, stored
+from compiler.compress.activations import RunTime, StoredGrid, at_run_time, stored
 from compiler.compress.plan import Plan
 from compiler.compress.rounding import Rounding
-from compiler.compress.scheme import Linear
 from compiler.ir.constants import constant
 
 
@@ -29,7 +28,7 @@ def insert(
     grids: Mapping[Any, StoredGrid],
     weights: Mapping[Any, Any],
     corrections: Mapping[Any, np.ndarray],
-    dynamic: Linear | None = None,
+    dynamic: RunTime | None = None,
 ) -> tvm.IRModule:
     """Return `mod` quantized as `plan` says.
 
@@ -53,7 +52,7 @@ class _Insert(Rounding):
         grids: Mapping[Any, StoredGrid],
         weights: Mapping[Any, Any],
         corrections: Mapping[Any, np.ndarray],
-        dynamic: Linear | None,
+        dynamic: RunTime | None,
     ) -> None:
         self._grids = {var: grids[stands] for var, stands in plan.bytes.items()}
         super().__init__(self._grids)

@@ -10,7 +10,7 @@ from typing import Any
 
 import tvm
 
-from compiler.compress.activations import StoredGrid
+from compiler.compress.activations import RunTime, StoredGrid
 from compiler.compress.calibrate import Statistics
 from compiler.compress.correct import mean_error
 from compiler.compress.floats import FloatGrid
@@ -171,10 +171,10 @@ class Quantizer:
         return insert(self.model.mod, choice.plan, choice.grids, weights, corrections, self.dynamic)
 
     @property
-    def dynamic(self) -> Linear | None:
+    def dynamic(self) -> RunTime | None:
         """How layers round what they read at run time, if they do."""
         become = self.scheme.activations
-        return become if self.scheme.dynamic and isinstance(become, Linear) else None
+        return become if self.scheme.dynamic and isinstance(become, RunTime) else None
 
     def simulation(self, outputs: Sequence[Any] = ()) -> Simulation:
         """Return the module whose layers can be quantized one by one, which also gives `outputs`."""
@@ -212,7 +212,7 @@ def _kept(structure: Structure, recipe: Recipe) -> dict[str, str]:
     """
     reasons: dict[str, str] = {}
     names = [layer.name for layer in structure.layers]
-    if recipe.scheme.dynamic:
+    if recipe.scheme.dynamic and isinstance(recipe.scheme.activations, Linear):
         convolves = (*CONVOLUTIONS, *TRANSPOSED)
         for layer in structure.layers:
             if is_call(structure.graph.definition(layer.var), *convolves):
@@ -227,8 +227,9 @@ def _kept(structure: Structure, recipe: Recipe) -> dict[str, str]:
         reasons |= dict.fromkeys(found, f"the recipe skips '{pattern}'")
     ends = ((recipe.first, structure.first, "first"), (recipe.last, structure.last, "last"))
     for policy, layers, word in ends:
-        if policy == "float":
-            reasons |= {layer.name: f"the recipe keeps the {word} layer in float" for layer in layers}
+        if policy == "float" or (policy is None and recipe.scheme.keeps_ends):
+            who = f"scheme '{recipe.scheme.name}'" if policy is None else "recipe"
+            reasons |= {layer.name: f"the {who} keeps the {word} layer in float" for layer in layers}
     return reasons
 
 

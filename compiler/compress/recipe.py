@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.compress.ranges import LeastSquares, Method, method_named
-from compiler.compress.scheme import Binary, Float, Scheme, scheme_named
+from compiler.compress.scheme import Binary, Float, Linear, Scheme, scheme_named
 from compiler.support.errors import UsageError, did_you_mean
 
 _LARGEST = 1 << 20
@@ -36,7 +36,8 @@ class Recipe:
         scheme: what numbers become.
         method: how the ranges of activations are chosen.
         skip: names of layers that stay in float; ``*`` and ``?`` stand for any text and any character.
-        first: ``"quantize"``, or ``"float"``, the layers that read an input of the network.
+        first: ``"quantize"``, or ``"float"``, the layers that read an input of the network; None leaves it to
+            the scheme: with weights of one bit they stay in float.
         last: the same for layers that no other layer follows.
         bias_correction: move the mean error of a layer's weights into its bias (Nagel et al., "Data-Free
             Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2).
@@ -47,15 +48,15 @@ class Recipe:
     scheme: Scheme = dataclasses.field(default_factory=lambda: scheme_named("int8"))
     method: Method = dataclasses.field(default_factory=LeastSquares)
     skip: tuple[str, ...] = ()
-    first: str = "quantize"
-    last: str = "quantize"
+    first: str | None = None
+    last: str | None = None
     bias_correction: bool = True
     equalize: bool = False
     samples: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("first", "last"):
-            if getattr(self, name) not in _POLICIES:
+            if getattr(self, name) not in (*_POLICIES, None):
                 raise UsageError(f"expected {name} to be quantize or float, got '{getattr(self, name)}'")
         if self.samples is not None and self.samples < 1:
             raise UsageError(f"expected at least 1 sample to calibrate with, got {self.samples}")
@@ -67,8 +68,11 @@ class Recipe:
             UsageError: it is one.
         """
         weights, activations = self.scheme.weights, self.scheme.activations
-        alike = isinstance(activations, Float) == isinstance(weights, Float)
-        if activations is None or (alike and not isinstance(activations, Binary)):
+        if activations is None or (isinstance(activations, Float) and isinstance(weights, Float)):
+            return
+        if isinstance(activations, Binary) and isinstance(weights, Binary) and self.scheme.dynamic:
+            return
+        if isinstance(activations, Linear) and not isinstance(weights, Float):
             return
         raise UsageError(
             f"the scheme '{self.scheme.name}' ({self.scheme}) cannot be applied: no kernel multiplies "

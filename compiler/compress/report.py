@@ -13,9 +13,9 @@ from typing import Any
 class LayerReport:
     """One layer.
 
-    `reason` says why it stays in float, and is empty if it is quantized. `weights_sqnr` is the SQNR of its
-    weights in dB; `own_sqnr` of what it gives and `output_sqnr` of what the network gives when this layer
-    alone is quantized, None where that was not measured.
+    `reason` says why it stays in float, and is empty if it is quantized, with weights of `bits` bits.
+    `weights_sqnr` is the SQNR of its weights in dB; `own_sqnr` of what it gives and `output_sqnr` of what the
+    network gives when this layer alone is quantized, None where that was not measured.
     """
 
     name: str
@@ -25,6 +25,7 @@ class LayerReport:
     weights_sqnr: float | None = None
     own_sqnr: float | None = None
     output_sqnr: float | None = None
+    bits: int = 32
 
 
 @dataclass(frozen=True)

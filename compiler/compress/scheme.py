@@ -15,11 +15,13 @@ which elements share a scale (`PerTensor`, `PerChannel`, `PerGroup`, `PerToken`)
     fp16               float16                        float16                   Micikevicius et al. 2018
     bf16               bfloat16                       bfloat16                  Kalamkar et al. 2019
     binary             sign * mean |w| per channel    float                     Rastegari et al. 2016
-    binary-xnor        sign * mean |w| per channel    sign * mean |x|           Rastegari et al. 2016
-    log2               sign * 2^k, 4 bits             float                     Miyashita et al. 2016,
-                                                                                Zhou et al. 2017
+    binary-xnor        sign * mean |w| per channel    sign * mean |x|,          Rastegari et al. 2016
+                                                      scaled at run time
+    log2               sign * 2^k, 4 bits             uint8 affine per tensor   Miyashita et al. 2016,
+    log2-weight-only   sign * 2^k, 4 bits             float                     Zhou et al. 2017
 
-Every ``int8`` may be ``int2`` to ``int8``; the number is the bits of a weight, activations keep 8.
+Every ``int8`` may be ``int2`` to ``int8``; the number is the bits of a weight, activations keep 8. With one
+bit, the first and the last layer stay in float unless a recipe says otherwise, as Rastegari et al. have it.
 """
 
 from __future__ import annotations
@@ -182,8 +184,8 @@ Quantizer = Linear | Log2 | Binary | Float
 class Scheme:
     """What a model becomes.
 
-    `activations` of None stay in float. A `dynamic` scheme computes the scales of activations at run time,
-    for matrix products; any other takes them from calibration data. `source` cites the scheme.
+    `activations` of None stay in float. A `dynamic` scheme computes the scales of activations at run time, in
+    front of each layer; any other takes them from calibration data. `source` cites the scheme.
 
     Raises:
         UsageError: scales are shared in a way that no kernel could use.
@@ -207,6 +209,18 @@ class Scheme:
             )
 
     @property
+    def weight_bits(self) -> int:
+        """The bits that one weight takes."""
+        if isinstance(self.weights, Float):
+            return 16
+        return 1 if isinstance(self.weights, Binary) else self.weights.bits
+
+    @property
+    def keeps_ends(self) -> bool:
+        """Whether the first and the last layers should stay in float unless the user says otherwise."""
+        return isinstance(self.weights, Binary)
+
+    @property
     def needs_data(self) -> bool:
         """Whether scales of activations come from calibration data."""
         return self.activations is not None and not self.dynamic and not isinstance(self.activations, Float)
@@ -221,6 +235,7 @@ _KRISHNAMOORTHI = "Krishnamoorthi, 2018"
 _TOKENS = "Yao et al., NeurIPS 2022; Dettmers et al., NeurIPS 2022"
 _GROUPS = "Frantar et al., 2022; Lin et al., 2023"
 _RASTEGARI = "Rastegari et al., ECCV 2016"
+_POWERS = "Miyashita et al., 2016; Zhou et al., ICLR 2017"
 
 _GROUPED = re.compile(r"int([2-8])-g(\d+)")
 
@@ -238,8 +253,9 @@ def _presets() -> Iterator[Scheme]:
     yield Scheme("fp16", Float("float16"), Float("float16"), source="Micikevicius et al., ICLR 2018")
     yield Scheme("bf16", Float("bfloat16"), Float("bfloat16"), source="Kalamkar et al., 2019")
     yield Scheme("binary", Binary(), source=_RASTEGARI)
-    yield Scheme("binary-xnor", Binary(), Binary(PerTensor()), source=_RASTEGARI)
-    yield Scheme("log2", Log2(), source="Miyashita et al., 2016; Zhou et al., ICLR 2017")
+    yield Scheme("binary-xnor", Binary(), Binary(PerTensor()), dynamic=True, source=_RASTEGARI)
+    yield Scheme("log2", Log2(), affine, source=_POWERS)
+    yield Scheme("log2-weight-only", Log2(), source=_POWERS)
 
 
 def _weight_only(bits: int) -> Scheme:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from compiler.compress.activations import StoredGrid, at_run_time, stored
+from compiler.compress.activations import RunTime, StoredGrid, at_run_time, stored
 from compiler.compress.floats import FloatGrid
 from compiler.compress.numerics import LinearGrid
 from compiler.compress.plan import Plan
@@ -136,7 +136,7 @@ class _Simulate(Rounding):
         error = constant(self._errors.weights[var].values - before)
         switch = self._switch(3, self._layers[var])
         data, weight = expr.args
-        if not self._numbers and isinstance(self._activations, Linear):
+        if not self._numbers and isinstance(self._activations, RunTime):
             data = self._chosen(switch, at_run_time(self.emit, data, self._activations), data)
         exact = self.emit(relax.Call(expr.op, [data, weight], expr.attrs, expr.ty_args))
         added = self.emit(relax.Call(expr.op, [data, error], expr.attrs, expr.ty_args))

@@ -71,6 +71,7 @@ def _layer(quantizer: Quantizer, layer: Layer, reason: str, lost: Sensitivity | 
         weights_sqnr=noise,
         own_sqnr=None if lost is None else lost.own,
         output_sqnr=None if lost is None else lost.output,
+        bits=32 if reason else quantizer.scheme.weight_bits,
     )
 
 

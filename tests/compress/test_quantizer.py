@@ -11,7 +11,7 @@ from compiler.compress.fidelity import Fidelity
 from compiler.compress.quantizer import Quantizer
 from compiler.compress.ranges import MinMax
 from compiler.compress.recipe import Recipe
-from compiler.compress.scheme import scheme_named
+from compiler.compress.scheme import Binary, Linear, PerTensor, Scheme, scheme_named
 from compiler.support.errors import InputError, ModelError, UsageError
 from tests.compress.nets import build, conv, data, mixed, model, relu, residual, samples
 from tests.passes.graphs import operators
@@ -135,8 +135,18 @@ def test_wrong_recipes_are_refused():
         Quantizer(given, Recipe(skip=("*",)))
     with pytest.raises(ModelError, match="nothing to quantize in made up: it has no convolution"):
         Quantizer(model(lambda emit, x: R.nn.relu(x), x=SHAPE), Recipe())
-    with pytest.raises(UsageError, match=r"scheme 'binary-xnor' .* cannot be applied"):
-        Quantizer(given, Recipe(scheme=scheme_named("binary-xnor")))
+    with pytest.raises(UsageError, match=r"scheme 'mixed' .* cannot be applied"):
+        Quantizer(given, Recipe(scheme=Scheme("mixed", Linear(), Binary(PerTensor()), dynamic=True)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kept"),
+    [({}, {0, 3}), ({"first": "quantize"}, {3}), ({"first": "quantize", "last": "quantize"}, set())],
+)
+def test_of_binary_models_the_ends_stay_in_float_unless_a_recipe_says_otherwise(recipe, kept):
+    quantizer = Quantizer(model(residual, x=SHAPE), Recipe(scheme=scheme_named("binary-xnor"), **recipe))
+    assert set(quantizer.reasons) == {f"conv2d_{number}" for number in kept}
+    assert all("scheme 'binary-xnor' keeps the" in reason for reason in quantizer.reasons.values())
 
 
 def test_statistics_of_another_model_are_refused():

@@ -37,6 +37,7 @@ def test_a_file_may_state_everything_or_little(tmp_path):
         method=Percentile(99.9),
         skip=("head.*", "conv1"),
         first="float",
+        last="quantize",
         bias_correction=False,
         equalize=True,
         samples=64,
@@ -82,8 +83,11 @@ def test_files_that_cannot_be_read(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["int8", "int8-tensor", "int4", "int2-tensor", "int8-dynamic", "int4-g128", "bf16", "binary", "log2"],
-)
+    [
+        "int8", "int8-tensor", "int4", "int2-tensor", "int8-dynamic", "int4-g128", "bf16", "binary",
+        "binary-xnor", "log2", "log2-weight-only",
+    ],
+)  # fmt: skip
 def test_schemes_that_can_be_applied(name):
     as_recipe(name).check_scheme()
 

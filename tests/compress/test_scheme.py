@@ -70,8 +70,9 @@ def test_what_no_kernel_could_use_is_refused(make, message):
         ("fp16", "weights float16, activations float16", False),
         ("bf16", "weights bfloat16, activations bfloat16", False),
         ("binary", "weights binary per channel, activations float", False),
-        ("binary-xnor", "weights binary per channel, activations binary per tensor", True),
-        ("log2", "weights 4-bit powers of two per channel, activations float", False),
+        ("binary-xnor", "weights binary per channel, activations binary per tensor, dynamic", False),
+        ("log2", "weights 4-bit powers of two per channel, activations uint8 affine per tensor", True),
+        ("log2-weight-only", "weights 4-bit powers of two per channel, activations float", False),
     ],
 )
 def test_presets(name, text, needs_data):
@@ -101,7 +102,8 @@ def test_unknown_names():
     assert str(caught.value) == (
         "there is no scheme 'int8-dynamc'; did you mean 'int8-dynamic'? (schemes: int8, int8-tensor, "
         "int8-dynamic, int8-weight-only, int8-g32, int8-g64, int8-g128, int4-g128, fp16, bf16, binary, "
-        "binary-xnor, log2; int2 to int7 in place of int8, and any group size in place of g128)"
+        "binary-xnor, log2, log2-weight-only; int2 to int7 in place of int8, and any group size in place of "
+        "g128)"
     )
 
 
