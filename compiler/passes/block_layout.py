@@ -14,7 +14,7 @@ there, and operators that could make infinities of it unpack first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -384,7 +384,8 @@ class _BlockLayout(Rewriter):
         sizes = _pair(attrs.pool_size), _pair(attrs.strides), _quad(attrs.padding), _pair(attrs.dilation)
         window, (rows, columns) = pool.Window(*sizes), output[2:]
         if call.op.name == "relax.nn.max_pool2d":
-            made = self._call(lambda x: pool.max_pool2d(x, window, rows, columns), data, name="max_pool2d")
+            source = self._narrow_source(data, SHORT_FLOATS)
+            made = self._call(lambda x: pool.max_pool2d(x, window, rows, columns), source, name="max_pool2d")
         else:
             count = bool(attrs.count_include_pad)
             made = self._call(
@@ -414,12 +415,15 @@ class _BlockLayout(Rewriter):
         return relax.op.reshape(self._unblock(mean), self.old_type.shape)
 
     def _global_mean(self, data: Any) -> Any:
-        """Return the mean of each channel; of bytes that were made floats, the bytes are read."""
+        """Return the mean of each channel."""
+        source = self._narrow_source(data, _STORED)
+        return self._mark(self._call(pool.global_mean, source, name="mean"), self._channels[data])
+
+    def _narrow_source(self, data: Any, dtypes: Sequence[str]) -> Any:
+        """Return what `data`, float32, was cast from, if that is of one of `dtypes`: kernels cast."""
         cast = self.definition(data)
         source = cast.args[0] if is_call(cast, "relax.astype") else data
-        if str(data.ty.dtype) != "float32" or str(source.ty.dtype) not in _STORED:
-            source = data
-        return self._mark(self._call(pool.global_mean, source, name="mean"), self._channels[data])
+        return source if str(data.ty.dtype) == "float32" and str(source.ty.dtype) in dtypes else data
 
     def _reshape(self, call: Any) -> Any | None:
         """Flatten what is 1x1 without moving data: (N, CB, 1, 1, c) -> the wanted shape."""

@@ -23,6 +23,7 @@ from compiler.passes.lift_conv3d import lift_conv3d
 from compiler.passes.lower_attention import lower_attention
 from compiler.passes.lower_group_norm import lower_group_norm
 from compiler.passes.lower_quantized import lower_quantized
+from compiler.passes.lower_short_floats import lower_short_floats
 from compiler.passes.lower_weight_only import lower_weight_only
 from compiler.passes.merge_groups import merge_groups
 from compiler.passes.multiply_reciprocal import multiply_reciprocal
@@ -82,6 +83,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
         *common_passes(("fuse_attention", fuse_attention(lanes))),
         ("byte_signs", byte_signs(unsigned=wants_unsigned(target))),
         ("lower_quantized", lower_quantized),
+        ("lower_short_floats", lower_short_floats),
         ("lower_weight_only", lower_weight_only(lanes)),
         ("fold_weights", fold_weights),
         ("lift_conv1d", lift_conv1d),

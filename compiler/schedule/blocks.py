@@ -84,6 +84,8 @@ def bytes_dtype(sch: Schedule, anchor: Any) -> str | None:
 def narrow_dtype(sch: Schedule, anchor: Any) -> str | None:
     """Return the dtype of the left operand of `anchor` if both are narrow: bytes or 16-bit floats."""
     data, *others = [str(region.source.dtype) for region in sch.get(anchor).reads]
+    if data == "uint16":
+        data = "bfloat16"  # its bits, in a copy
     return data if data in BYTES or (data in SHORT_FLOATS and data in others) else None
 
 

@@ -1,0 +1,105 @@
+"""Layers whose operands were rounded to 16-bit floats multiply these.
+
+    conv2d(astype(x, float32), w)  ->  conv2d(x, astype(w, bfloat16)), summed in float32        x is bfloat16
+
+where `w` is a constant that rounding to the type of `x` does not change. Sums, biases and activations are
+float32, in registers; between layers values lie in memory as 16-bit floats (Kalamkar et al., "A Study of
+BFLOAT16 for Deep Learning Training", 2019). Operators that only move values move the short ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from compiler.ir.constants import array_of, constant
+from compiler.ir.rewriter import Rewriter, is_call, module_pass
+from compiler.passes.kernels.narrow import SHORT_FLOATS
+
+_CONVOLUTIONS = ("relax.nn.conv1d", "relax.nn.conv2d")
+_MOVES = (
+    "relax.reshape", "relax.permute_dims", "relax.strided_slice", "relax.expand_dims", "relax.squeeze",
+    "relax.flatten",
+)  # fmt: skip
+
+
+class _LowerShortFloats(Rewriter):
+    name = "LowerShortFloats"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._short: dict[Any, Any] = {}
+
+    def rewrite(self, expr: Any) -> Any:
+        if is_call(expr, "relax.astype"):
+            return self._cast(expr)
+        if is_call(expr, *_CONVOLUTIONS, "relax.matmul") and (product := self._product(expr)) is not None:
+            return product
+        if is_call(expr, *_MOVES) and expr.args[0] in self._short:
+            short = self._short[expr.args[0]]
+            moved = self.emit(relax.Call(expr.op, [short, *expr.args[1:]], expr.attrs, expr.ty_args))
+            return self._wide(moved)
+        return self._with_own_floats(expr)
+
+    def _cast(self, call: Any) -> Any:
+        source, dtype = call.args[0], str(call.attrs.dtype)
+        if dtype == "float32" and str(source.ty.dtype) in SHORT_FLOATS:
+            return self._wide(source)
+        short = self._short.get(source)
+        return short if short is not None and str(short.ty.dtype) == dtype else call
+
+    def _wide(self, short: Any) -> Any:
+        """Bind the float32 form of `short`, and remember what it is of."""
+        var = self.emit(relax.op.astype(short, "float32"))
+        self._short[var] = short
+        return var
+
+    def _product(self, call: Any) -> Any | None:
+        data, weight = self._short.get(call.args[0]), array_of(call.args[1])
+        if data is None or weight is None or weight.dtype != np.float32:
+            return None
+        narrow = _exactly(weight, str(data.ty.dtype))
+        if narrow is None:
+            return None
+        if is_call(call, "relax.matmul"):
+            return relax.op.matmul(data, narrow, out_dtype="float32") if weight.ndim == 2 else None
+        attrs = call.attrs
+        make = getattr(relax.op.nn, call.op.name.removeprefix("relax.nn."))
+        return make(
+            data, narrow, strides=attrs.strides, padding=attrs.padding, dilation=attrs.dilation,
+            groups=int(attrs.groups), out_dtype="float32",
+        )  # fmt: skip
+
+    def _with_own_floats(self, expr: Any) -> Any:
+        """Return `expr` with float32 forms of short values made for it alone: in one kernel with it, none is
+        written to memory.
+        """
+        if not isinstance(expr, tvm.ir.Call):
+            return expr
+        arguments = [
+            self._wide(self._short[a]) if a in self._short and self.uses(a) > 1 else a for a in expr.args
+        ]
+        return relax.Call(expr.op, arguments, expr.attrs, expr.ty_args)
+
+
+def _exactly(weight: np.ndarray, dtype: str) -> Any | None:
+    """Return `weight` in the type `dtype`, or None if it holds other numbers."""
+    kind = _numpy_dtype(dtype)
+    with np.errstate(over="ignore"):
+        short = weight.astype(kind)
+    return constant(short) if np.array_equal(short.astype(np.float32), weight) else None
+
+
+def _numpy_dtype(dtype: str) -> np.dtype[Any]:
+    if dtype == "float16":
+        return np.dtype(np.float16)
+    import ml_dtypes
+
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
+
+
+lower_short_floats = module_pass(_LowerShortFloats)
