@@ -14,7 +14,7 @@ concatenations) work on the bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,44 +23,20 @@ from tvm import relax
 
 from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass
+from compiler.passes.quantized_values import Grid, Levels, Value, on_grid
+from compiler.passes.quantized_weights import LAYERS, Weights, weights_of
+from compiler.passes.split_conv_transpose import split_of
 
 _BYTES = ("int8", "uint8")
 _FAR = float(1 << 30)
 """Quanta from zero up to which `quantize` of a step of 1 rounds to 32-bit integers without clipping first."""
+_CHOICES = ("relax.strided_slice", "relax.nn.max_pool2d", "relax.nn.max_pool1d")
+"""Operators that give fewer elements than they take."""
+
 _MOVES = (
-    "relax.reshape", "relax.permute_dims", "relax.strided_slice", "relax.expand_dims", "relax.squeeze",
-    "relax.flatten", "relax.nn.max_pool2d", "relax.nn.max_pool1d",
+    "relax.reshape", "relax.permute_dims", "relax.expand_dims", "relax.squeeze", "relax.flatten", *_CHOICES,
 )  # fmt: skip
 _MEANS = ("relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.nn.avg_pool2d")
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """What the bytes `data` stand for: `scale` times (byte - `zero`)."""
-
-    data: Any
-    scale: float
-    zero: int
-
-
-@dataclass(frozen=True)
-class _Value:
-    """The sum of tensors times factors plus an offset, clipped to [low, high]; factors and offset broadcast.
-
-    The sum is never further from zero than `reach`. `grid` is set where the value is that of bytes.
-    """
-
-    terms: tuple[tuple[Any, np.ndarray], ...]
-    offset: np.ndarray
-    reach: float
-    low: float = -np.inf
-    high: float = np.inf
-    grid: _Grid | None = None
-
-    @property
-    def bounded(self) -> bool:
-        """Tell whether the value is clipped."""
-        return self.low > -np.inf or self.high < np.inf
 
 
 class _LowerQuantized(Rewriter):
@@ -68,16 +44,15 @@ class _LowerQuantized(Rewriter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._values: dict[Any, _Value] = {}
+        self._values: dict[Any, Value] = {}
         self._rules: dict[str, Callable[[Any], Any | None]] = {
             "relax.dequantize": self._dequantize,
             "relax.quantize": self._quantize,
-            "relax.nn.conv1d": self._layer,
-            "relax.nn.conv2d": self._layer,
-            "relax.nn.conv3d": self._layer,
-            "relax.matmul": self._layer,
+            **dict.fromkeys(LAYERS, self._layer),
             "relax.add": self._add,
+            "relax.subtract": self._subtract,
             "relax.multiply": self._multiply,
+            "relax.divide": self._divide,
             "relax.nn.relu": lambda call: self._clip(call, 0.0, np.inf),
             "relax.nn.relu6": lambda call: self._clip(call, 0.0, 6.0),
             "relax.clip": self._clip_between,
@@ -87,6 +62,9 @@ class _LowerQuantized(Rewriter):
         }
 
     def rewrite(self, expr: Any) -> Any:
+        if isinstance(expr, relax.TupleGetItem):
+            field = self._field(expr)
+            return expr if field is None else field
         rule = self._rules.get(expr.op.name) if is_call(expr, *self._rules) else None
         result = rule(expr) if rule is not None else None
         return self._with_own_floats(expr) if result is None else result
@@ -107,7 +85,7 @@ class _LowerQuantized(Rewriter):
 
     # Values
 
-    def _as(self, value: _Value) -> Any:
+    def _as(self, value: Value) -> Any:
         """Bind `value` in float32, for whoever does not know what it is made of, and remember it."""
         var = self.emit(self._sum(value.terms, value.offset, value.low, value.high))
         self._values[var] = value
@@ -130,17 +108,17 @@ class _LowerQuantized(Rewriter):
             return self.emit(relax.op.clip(total, low, high))
         return total
 
-    def _value(self, expr: Any) -> _Value | None:
+    def _value(self, expr: Any) -> Value | None:
         return self._values.get(expr)
 
-    def _open(self, expr: Any) -> _Value:
+    def _open(self, expr: Any) -> Value:
         """Return the value of `expr` such that it can be added to another: without bounds."""
         value = self._values.get(expr)
         if value is None or value.bounded:
-            return _Value(((expr, _one()),), _zero(), np.inf)
+            return Value.unknown(expr, np.inf if value is None else value.furthest)
         return value
 
-    # Rules
+    # To and from bytes
 
     def _dequantize(self, call: Any) -> Any | None:
         data, scale, zero = call.args[0], array_of(call.args[1]), array_of(call.args[2])
@@ -148,109 +126,138 @@ class _LowerQuantized(Rewriter):
             return None
         if str(data.ty.dtype) not in _BYTES or scale.size != 1 or zero.size != 1:
             return None
-        return self._as(_on_grid(_Grid(data, float(scale.reshape(())), int(zero.reshape(())))))
+        return self._as(on_grid(Grid(data, float(scale.reshape(())), int(zero.reshape(())))))
 
     def _quantize(self, call: Any) -> Any | None:
-        value, scale, zero = self._value(call.args[0]), array_of(call.args[1]), array_of(call.args[2])
-        if value is None or scale is None or zero is None or scale.size != 1 or zero.size != 1:
+        scale, zero, dtype = array_of(call.args[1]), array_of(call.args[2]), str(call.attrs.out_dtype)
+        if scale is None or zero is None or scale.size != 1 or zero.size != 1 or dtype not in _BYTES:
             return None
-        step, shift, dtype = float(scale.reshape(())), int(zero.reshape(())), str(call.attrs.out_dtype)
-        if dtype not in _BYTES:
+        return self._codes(call.args[0], Levels(float(scale.reshape(())), int(zero.reshape(())), dtype))
+
+    def _codes(self, expr: Any, levels: Levels) -> Any | None:
+        """Return `expr` rounded to `levels`, or None where all that is known of it is that it is float."""
+        value = self._value(expr)
+        if value is None:
+            return self._codes_of_parts(expr, levels)
+        if levels.is_grid_of(value):
+            assert value.grid is not None
+            return value.grid.data
+        low, high = levels.bounds(value, _FAR)
+        step = np.float32(levels.step)
+        terms = [(tensor, (factor / step).astype("float32")) for tensor, factor in value.terms]
+        total = self._sum(terms, (value.offset / step).astype("float32"), low, high)
+        return _rounded(total, 1, levels)
+
+    def _codes_of_parts(self, expr: Any, levels: Levels) -> Any | None:
+        """Move the bytes of what `expr` only moves, chooses or joins: a layer before it rounds what it gives.
+
+        Rounding is monotonic, so it does not matter whether the largest of some is found before or after.
+        """
+        call = self.definition(expr)
+        if self.uses(expr) != 1:
             return None
-        grid = value.grid
-        if grid is not None and (grid.scale, grid.zero, str(grid.data.ty.dtype)) == (step, shift, dtype):
-            return grid.data
-        info = np.iinfo(dtype)
-        low, high = value.low / step, value.high / step
-        # Bounds that the bytes cannot leave anyway need no clipping: rounding is monotonic.
-        low = low if low > info.min - shift else -np.inf
-        high = high if high < info.max - shift else np.inf
-        if value.reach / step > _FAR:
-            low, high = max(low, info.min - shift), min(high, info.max - shift)
-        terms = [(tensor, (factor / np.float32(step)).astype("float32")) for tensor, factor in value.terms]
-        total = self._sum(terms, (value.offset / np.float32(step)).astype("float32"), low, high)
-        return relax.op.quantize(
-            total, constant(np.array(1, "float32")), call.args[2], axis=call.attrs.axis, out_dtype=dtype
-        )
+        if is_call(call, *_MOVES):
+            if is_call(call, *_CHOICES) and self._value(call.args[0]) is None:
+                return None
+            codes = self._bytes(call.args[0], levels)
+            return relax.Call(call.op, [codes, *call.args[1:]], call.attrs, call.ty_args)
+        if is_call(call, "relax.concat") and isinstance(self.definition(call.args[0]), relax.Tuple):
+            fields = self.definition(call.args[0]).fields
+            return relax.op.concat([self._bytes(field, levels) for field in fields], call.attrs.axis)
+        return None
+
+    def _bytes(self, expr: Any, levels: Levels) -> Any:
+        codes = self._codes(expr, levels)
+        return self.emit(_rounded(expr, levels.step, levels) if codes is None else codes)
+
+    # Layers
 
     def _layer(self, call: Any) -> Any | None:
         """Return the integer form of a layer whose input is bytes and whose weights are."""
-        value, weight = self._value(call.args[0]), self._weight(call)
-        if value is None or value.grid is None or weight is None:
+        value, weights = self._value(call.args[0]), weights_of(call, self.definition)
+        if value is None or value.grid is None or isinstance(weights, str):
             return None
-        data, grid, (stored, scale) = value.grid.data, value.grid, weight
-        if is_call(call, "relax.matmul"):
-            sums = self.emit(relax.op.matmul(data, constant(stored), out_dtype="int32"))
-            correction, largest = stored.astype("int64").sum(0), abs(stored.astype("int64")).sum(0)
-        else:
-            sums = self.emit(self._convolution(call, data, stored, grid.zero))
-            inner = tuple(range(1, stored.ndim))
-            correction, largest = (
-                v.astype("int64").sum(inner) for v in (stored, abs(stored.astype("int64")))
-            )
-            shape = (-1,) + (1,) * (stored.ndim - 2)
-            scale, correction, largest = (v.reshape(shape) for v in (scale, correction, largest))
-        factor = (scale.astype("float64") * grid.scale).astype("float32")
-        offset = (-grid.zero * correction * (scale.astype("float64") * grid.scale)).astype("float32")
-        reach = float((255 * largest * factor).max() + abs(offset).max())
-        return self._as(_Value(((sums, factor),), offset, reach))
+        factor = weights.scale.astype("float64") * value.grid.scale
+        found = self._product(call, value.grid, weights, factor)
+        if found is not None and weights.moved.any():
+            # All outputs sum the same inputs, those of a group at least.
+            ones = weights.ones(one=call.op.name == "relax.matmul" or int(call.attrs.groups) == 1)
+            sums = self._product(call, value.grid, ones, factor * weights.moved)
+            found = None if sums is None else found.plus(sums)
+        return None if found is None else self._as(found)
 
-    def _convolution(self, call: Any, data: Any, weight: np.ndarray, zero: int) -> Any:
+    def _product(self, call: Any, grid: Grid, weights: Weights, factor: np.ndarray) -> Value | None:
+        """Return what a layer with the codes of `weights` gives, times a `factor` for each output."""
+        correction = weights.over_outputs(weights.codes)
+        if is_call(call, "relax.matmul"):
+            sums = relax.op.matmul(grid.data, constant(weights.codes), out_dtype="int32")
+        elif is_call(call, "relax.nn.conv2d_transpose"):
+            sums = self._transposed(call, grid, weights.codes)
+            correction = np.zeros_like(correction)  # made already: it depends on the phase
+        else:
+            padding = [int(width) for width in call.attrs.padding]
+            sums = self._convolution(call, grid, weights.codes, padding)
+        if sums is None:
+            return None
+        offset = -grid.zero * correction * factor
+        reach = 255 * weights.over_outputs(abs(weights.codes.astype("int32"))) * abs(factor)
+        shape = (-1,) if is_call(call, "relax.matmul") else (-1,) + (1,) * (weights.codes.ndim - 2)
+        return Value(
+            ((self.emit(sums), factor.reshape(shape).astype("float32")),),
+            offset.reshape(shape).astype("float32"),
+            float(reach.max() + abs(offset).max()),
+        )
+
+    def _convolution(
+        self, call: Any, grid: Grid, codes: np.ndarray, padding: list[int], **options: Any
+    ) -> Any:
         """Return the convolution of bytes; outside of the image they are the zero point."""
-        attrs = call.attrs
-        padding = [int(width) for width in attrs.padding]
-        if zero and any(padding):
+        data, attrs = grid.data, call.attrs
+        if grid.zero and any(padding):
             rank = len(padding) // 2
             widths = [0] * 4 + [w for i in range(rank) for w in (padding[i], padding[rank + i])]
-            data = self.emit(relax.op.nn.pad(data, widths, pad_value=float(zero)))
+            data = self.emit(relax.op.nn.pad(data, widths, pad_value=float(grid.zero)))
             padding = [0] * len(padding)
-        make = getattr(relax.op.nn, call.op.name.removeprefix("relax.nn."))
-        return make(
-            data, constant(weight), strides=attrs.strides, padding=padding, dilation=attrs.dilation,
-            groups=int(attrs.groups), out_dtype="int32",
-        )  # fmt: skip
+        name = call.op.name.removeprefix("relax.nn.").removesuffix("_transpose")
+        options = {
+            "strides": attrs.strides,
+            "dilation": attrs.dilation,
+            "groups": int(attrs.groups),
+        } | options
+        make = getattr(relax.op.nn, name)
+        return make(data, constant(codes), padding=padding, out_dtype="int32", **options)
 
-    def _weight(self, call: Any) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the signed bytes of a layer's weights and their scale: one, or one for each output.
+    def _transposed(self, call: Any, grid: Grid, codes: np.ndarray) -> Any | None:
+        """Return a transposed convolution of bytes, less what the zero point adds to each phase of it."""
+        split = split_of(call, codes, self.old_type)
+        if split is None:
+            return None
+        image = self.emit(self._convolution(call, grid, split.weight, list(split.padding), strides=[1, 1]))
+        if grid.zero:
+            added = grid.zero * split.weight.astype("int32").sum((1, 2, 3))
+            image = self.emit(relax.op.subtract(image, constant(added.astype("int32").reshape(-1, 1, 1))))
+        return split.interleaved(self.emit, image)
 
-        Of a matrix the outputs are the last axis, also behind the transposition that linear layers have.
-        """
-        source = self.definition(call.args[1])
-        turned = is_call(source, "relax.permute_dims")
-        given = self.definition(source.args[0]) if turned else source
-        if not is_call(given, "relax.dequantize"):
-            return None
-        stored, scale, zero = (array_of(argument) for argument in given.args)
-        if stored is None or scale is None or zero is None or zero.any() or stored.dtype != np.int8:
-            return None
-        axis = int(given.attrs.axis) % stored.ndim
-        if turned:
-            if stored.ndim != 2:
-                return None
-            stored, axis = np.ascontiguousarray(stored.T), 1 - axis
-        outputs = stored.ndim - 1 if is_call(call, "relax.matmul") else 0
-        if is_call(call, "relax.matmul") and stored.ndim != 2:
-            return None
-        if scale.size != 1 and (axis != outputs or scale.size != stored.shape[outputs]):
-            return None
-        return stored, scale.reshape(-1)
+    # Operators between layers
 
     def _add(self, call: Any) -> Any | None:
         left, right = call.args
         for operand, other in ((left, right), (right, left)):
             added, value = array_of(other), self._value(operand)
             if added is not None and value is not None and not value.bounded:
-                if added.ndim > operand.ty.ndim or added.dtype != np.float32:
-                    return None
-                reach = value.reach + float(abs(added).max())
-                return self._as(replace(value, offset=value.offset + added, reach=reach, grid=None))
+                fits = added.ndim <= operand.ty.ndim and added.dtype == np.float32
+                return self._as(value.added(added)) if fits else None
         if self._value(left) is None and self._value(right) is None:
             return None
         if array_of(left) is not None or array_of(right) is not None or left.ty.ndim != right.ty.ndim:
             return None
-        one, other = self._open(left), self._open(right)
-        terms, reach = (*one.terms, *other.terms), one.reach + other.reach
-        return self._as(_Value(terms, one.offset + other.offset, reach))
+        return self._as(self._open(left).plus(self._open(right)))
+
+    def _subtract(self, call: Any) -> Any | None:
+        amount, value = array_of(call.args[1]), self._value(call.args[0])
+        if amount is None or value is None or value.bounded or amount.ndim > call.args[0].ty.ndim:
+            return None
+        return self._as(value.added(-amount)) if amount.dtype == np.float32 else None
 
     def _multiply(self, call: Any) -> Any | None:
         for operand, other in (call.args, reversed(call.args)):
@@ -258,10 +265,34 @@ class _LowerQuantized(Rewriter):
             if factor is None or value is None or value.bounded or factor.ndim > operand.ty.ndim:
                 continue
             if factor.dtype == np.float32:
-                terms = tuple((tensor, own * factor) for tensor, own in value.terms)
-                reach = value.reach * float(abs(factor).max())
-                return self._as(_Value(terms, value.offset * factor, reach))
+                return self._as(value.scaled(factor))
         return None
+
+    def _divide(self, call: Any) -> Any | None:
+        divisor, value = array_of(call.args[1]), self._value(call.args[0])
+        if divisor is None or value is None or value.bounded or divisor.ndim > call.args[0].ty.ndim:
+            return None
+        if divisor.dtype != np.float32 or not divisor.all():
+            return None
+        return self._as(value.scaled(np.float32(1) / divisor))
+
+    def _field(self, item: Any) -> Any | None:
+        """Return what a batch norm, which training with fake quantization leaves, makes of a layer."""
+        call = self.definition(item.tuple_value)
+        if item.index or not is_call(call, "relax.nn.batch_norm"):
+            return None
+        value = self._value(call.args[0])
+        parameters = [each for each in map(array_of, call.args[1:]) if each is not None]
+        if value is None or value.bounded or len(parameters) < 4:
+            return None
+        axis, rank = int(call.attrs.axis), call.args[0].ty.ndim
+        gamma, beta, mean, variance = (
+            np.reshape(each, (-1,) + (1,) * (rank - 1 - axis % rank)) for each in parameters
+        )
+        factor = 1 / np.sqrt(variance + np.float32(call.attrs.epsilon))
+        factor = factor * gamma if call.attrs.scale else factor
+        shift = (beta if call.attrs.center else 0) - mean * factor
+        return self._as(value.scaled(factor.astype("float32")).added(shift.astype("float32")))
 
     def _clip_between(self, call: Any) -> Any | None:
         low, high = (_number(bound) for bound in call.args[1:])
@@ -286,7 +317,7 @@ class _LowerQuantized(Rewriter):
         if value is None or value.grid is None:
             return None
         moved = self.emit(relax.Call(call.op, [value.grid.data, *call.args[1:]], call.attrs, call.ty_args))
-        return self._as(_on_grid(replace(value.grid, data=moved)))
+        return self._as(on_grid(replace(value.grid, data=moved)))
 
     def _concat(self, call: Any) -> Any | None:
         parts = self.definition(call.args[0])
@@ -296,26 +327,27 @@ class _LowerQuantized(Rewriter):
         if len(grids) != len(values) or len(kinds) != 1:
             return None
         joined = self.emit(relax.op.concat([grid.data for grid in grids], call.attrs.axis))
-        return self._as(_on_grid(replace(grids[0], data=joined)))
+        return self._as(on_grid(replace(grids[0], data=joined)))
 
     def _mean(self, call: Any) -> Any | None:
-        """Take the mean of the bytes, in float32, where no padding takes part in it."""
+        """Take the mean of the bytes, in float32, if what is outside of the image counts as 0 or not."""
         value = self._value(call.args[0])
         if value is None or value.grid is None:
             return None
-        if is_call(call, "relax.nn.avg_pool2d") and any(int(width) for width in call.attrs.padding):
+        padded = is_call(call, "relax.nn.avg_pool2d") and any(int(width) for width in call.attrs.padding)
+        if padded and value.grid.zero and call.attrs.count_include_pad:
             return None
         numbers = self.emit(relax.op.astype(value.grid.data, "float32"))
         mean = self.emit(relax.Call(call.op, [numbers, *call.args[1:]], call.attrs, call.ty_args))
         scale = np.float32(value.grid.scale)
         offset = np.array(-value.grid.zero * value.grid.scale, "float32")
-        return self._as(_Value(((mean, np.array(scale)),), offset, value.reach))
+        return self._as(Value(((mean, np.array(scale)),), offset, value.reach))
 
 
-def _on_grid(grid: _Grid) -> _Value:
-    scale = np.array(grid.scale, "float32")
-    offset = np.array(-grid.zero * float(scale), "float32")
-    return _Value(((grid.data, scale),), offset, 511 * grid.scale, grid=grid)
+def _rounded(value: Any, step: float, levels: Levels) -> Any:
+    """Return `value` divided by `step` and rounded to `levels`."""
+    zero = constant(np.array(levels.zero, "int32"))
+    return relax.op.quantize(value, constant(np.array(step, "float32")), zero, axis=0, out_dtype=levels.dtype)
 
 
 def _number(expr: Any) -> float | None:
@@ -327,14 +359,6 @@ def _number(expr: Any) -> float | None:
 
 def _broadcast(value: np.ndarray) -> Any:
     return constant(np.asarray(value, "float32"))
-
-
-def _one() -> np.ndarray:
-    return np.ones((), "float32")
-
-
-def _zero() -> np.ndarray:
-    return np.zeros((), "float32")
 
 
 lower_quantized = module_pass(_LowerQuantized)

@@ -11,6 +11,8 @@ convolution, whose outputs are interleaved and cropped:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,45 +22,66 @@ from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
 
 
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A transposed convolution as a convolution with `weight` (OIHW, `phases`) and `padding` (TLBR).
+
+    `output` is the shape that `interleaved` gives, `steps` the size of the convolution's image, `strides`
+    and `before` (the padding at the top and on the left) those of the transposed convolution.
+    """
+
+    weight: np.ndarray
+    padding: tuple[int, ...]
+    output: tuple[int, ...]
+    steps: tuple[int, ...]
+    strides: tuple[int, ...]
+    before: tuple[int, ...]
+
+    def interleaved(self, emit: Callable[[Any], Any], image: Any) -> Any:
+        """Return (N, O, H, W) from the phases (N, O s s, A, B)."""
+        batch, channels, height, width = self.output
+        (down, across), (rows, columns) = self.strides, self.steps
+        split = emit(relax.op.reshape(image, (batch, channels, down, across, rows, columns)))
+        woven = emit(relax.op.permute_dims(split, [0, 1, 4, 2, 5, 3]))
+        whole = emit(relax.op.reshape(woven, (batch, channels, rows * down, columns * across)))
+        if (rows * down, columns * across) == (height, width):
+            return whole
+        end = [self.before[0] + height, self.before[1] + width]
+        return relax.op.strided_slice(whole, axes=[2, 3], begin=list(self.before), end=end)
+
+
+def split_of(call: Any, weight: np.ndarray, result: Any) -> Split | None:
+    """Return how the call of `nn.conv2d_transpose` with `weight` and the type `result` is split, or None."""
+    attrs, size, output = call.attrs, static_shape(call.args[0]), static_extents(result)
+    layouts = (attrs.data_layout, attrs.kernel_layout, str(attrs.out_layout or attrs.data_layout))
+    plain = layouts == ("NCHW", "IOHW", "NCHW") and int(attrs.groups) == 1
+    if size is None or output is None or not plain or any(int(step) != 1 for step in attrs.dilation):
+        return None
+    strides = [int(step) for step in attrs.strides]
+    before = [int(width) for width in attrs.padding[:2]]
+    # Enough steps `a` for the last output.
+    steps = [-(-(o + p) // s) for o, p, s in zip(output[2:], before, strides, strict=True)]
+    parts = phases(weight, strides)
+    top, left = (extent - 1 for extent in parts.shape[2:])
+    bottom, right = (a - extent for a, extent in zip(steps, size[2:], strict=True))
+    if min(bottom, right) < 0:
+        return None
+    shape = (output[0], weight.shape[1], *output[2:])
+    return Split(parts, (top, left, bottom, right), shape, tuple(steps), tuple(strides), tuple(before))
+
+
 class _SplitConvTranspose(Rewriter):
     name = "SplitConvTranspose"
 
     def rewrite(self, expr: Any) -> Any:
         if not is_call(expr, "relax.nn.conv2d_transpose"):
             return expr
-        data, weight, attrs = expr.args[0], array_of(expr.args[1]), expr.attrs
-        size, output = static_shape(data), static_extents(self.old_type)
-        layouts = (attrs.data_layout, attrs.kernel_layout, str(attrs.out_layout or attrs.data_layout))
-        plain = layouts == ("NCHW", "IOHW", "NCHW") and int(attrs.groups) == 1
-        if weight is None or size is None or output is None or not plain:
+        weight = array_of(expr.args[1])
+        split = None if weight is None else split_of(expr, weight, self.old_type)
+        if split is None:
             return expr
-        if any(int(step) != 1 for step in attrs.dilation):
-            return expr
-        strides = [int(step) for step in attrs.strides]
-        before = [int(width) for width in attrs.padding[:2]]
-        # Enough steps `a` for the last output.
-        steps = [-(-(o + p) // s) for o, p, s in zip(output[2:], before, strides, strict=True)]
-        parts = phases(weight, strides)
-        top, left = (extent - 1 for extent in parts.shape[2:])
-        bottom, right = (a - extent for a, extent in zip(steps, size[2:], strict=True))
-        if min(bottom, right) < 0:
-            return expr
-        image = relax.op.nn.conv2d(data, constant(parts), padding=[top, left, bottom, right])
-        return self._interleaved(self.emit(image), output, steps, strides, before)
-
-    def _interleaved(
-        self, image: Any, output: tuple[int, ...], steps: list[int], strides: list[int], before: list[int]
-    ) -> Any:
-        """Return (N, O, H, W) from the phases (N, O s s, A, B)."""
-        batch, channels, height, width = output
-        (down, across), (rows, columns) = strides, steps
-        split = self.emit(relax.op.reshape(image, (batch, channels, down, across, rows, columns)))
-        woven = self.emit(relax.op.permute_dims(split, [0, 1, 4, 2, 5, 3]))
-        whole = self.emit(relax.op.reshape(woven, (batch, channels, rows * down, columns * across)))
-        if (rows * down, columns * across) == (height, width):
-            return whole
-        end = [before[0] + height, before[1] + width]
-        return relax.op.strided_slice(whole, axes=[2, 3], begin=before, end=end)
+        image = relax.op.nn.conv2d(expr.args[0], constant(split.weight), padding=split.padding)
+        return split.interleaved(self.emit, self.emit(image))
 
 
 def phases(weight: np.ndarray, strides: list[int]) -> np.ndarray:

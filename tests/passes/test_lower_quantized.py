@@ -6,7 +6,7 @@ from tvm import relax
 
 from compiler.passes.lower_quantized import lower_quantized
 from compiler.passes.simplify import simplify
-from tests.passes.graphs import graph, operators, random, run
+from tests.passes.graphs import const, graph, operators, random, run
 
 R = relax.op
 
@@ -28,6 +28,15 @@ def w(emit, *shape, axis=0, channels=True):
     scale = random_numbers.uniform(0.001, 0.01, shape[axis] if channels else ()).astype("float32")
     zero = np.zeros(scale.shape, "int8")
     return emit(R.dequantize(relax.const(stored), relax.const(scale), relax.const(zero), axis=axis))
+
+
+def offset_weights(emit, *shape, axis=0, dtype="uint8", zero=0):
+    """Weights with zero points far from the middle of their type: their differences take nine bits."""
+    generator, info = np.random.default_rng(sum(shape)), np.iinfo(dtype)
+    stored = generator.integers(info.min, info.max + 1, shape).astype(dtype)
+    scale = generator.uniform(0.001, 0.01, shape[axis]).astype("float32")
+    zeros = (zero + generator.integers(-3, 4, shape[axis])).clip(info.min, info.max).astype("int32")
+    return emit(R.dequantize(relax.const(stored), relax.const(scale), relax.const(zeros), axis=axis))
 
 
 def bias(outputs):
@@ -58,7 +67,77 @@ def dense(emit, x):
     return q(emit, emit(R.add(emit(R.matmul(rows, weight)), added)), 0.1, 100)
 
 
+def transposed(emit, x, weights=w, zero=128, **options):
+    options = {"strides": (2, 2), "padding": (1, 1)} | options
+    given = q(emit, x, 0.03, zero)
+    made = emit(R.nn.conv2d_transpose(given, weights(emit, 6, 8, 4, 4, axis=1), **options))
+    return q(emit, emit(R.nn.relu(emit(R.add(made, bias(8))))), 0.1)
+
+
+def normalized(emit, x):
+    statistics = [relax.const(np.linspace(low, 1, 8, dtype="float32")) for low in (0.5, -1, -0.5, 0.3)]
+    made = emit(R.divide(layer(emit, q(emit, x, 0.03, 128), 8, 6), bias(8)))
+    return q(emit, emit(relax.TupleGetItem(emit(R.nn.batch_norm(made, *statistics, axis=1)), 0)), 0.9, 90)
+
+
+def joined(emit, x):
+    given = q(emit, x, 0.03, 128)
+    parts = [layer(emit, given, 8, 6), emit(R.nn.relu(layer(emit, given, 4, 6, kernel=1))), given]
+    return q(emit, emit(R.concat(parts, 1)), 0.1, 90)
+
+
+def viewed(emit, x):
+    made = layer(emit, q(emit, x, 0.03, 128), 8, 6)
+    rows = emit(R.permute_dims(emit(R.reshape(made, (2, 8, 100))), [0, 2, 1]))
+    return q(emit, rows, 0.1, 90)
+
+
+def activated(function):
+    return lambda emit, x: q(emit, emit(function(layer(emit, q(emit, x, 0.03, 128), 8, 6))), 0.02, 60)
+
+
+def padded_average(emit, x, zero, count):
+    given = q(emit, x, 0.03, zero)
+    pooled = R.nn.avg_pool2d(given, 3, strides=2, padding=1, count_include_pad=count)
+    return q(emit, emit(pooled), 0.0213, 90)
+
+
+def offset_convolution(emit, x, groups=1, dtype="uint8", zero=7):
+    weights = offset_weights(emit, 6, 6 // groups, 3, 3, dtype=dtype, zero=zero)
+    made = emit(R.nn.conv2d(q(emit, x, 0.03, 120), weights, padding=1, groups=groups))
+    return q(emit, emit(R.add(made, bias(6))), 0.6, 100)
+
+
+def offset_dense(emit, x):
+    rows = q(emit, emit(R.reshape(x, (24, 50))), 0.03, 110)
+    weights = emit(R.permute_dims(offset_weights(emit, 7, 50, zero=20)))
+    return q(emit, emit(R.matmul(rows, weights)), 0.6, 100)
+
+
 NETS = {
+    "weights with zero points": lambda emit, x: offset_convolution(emit, x, zero=128),
+    "weights far from zero": offset_convolution,
+    "signed weights far from zero": lambda emit, x: offset_convolution(emit, x, dtype="int8", zero=-100),
+    "groups of weights far from zero": lambda emit, x: offset_convolution(emit, x, groups=2, zero=255),
+    "depthwise weights far from zero": lambda emit, x: offset_convolution(emit, x, groups=6),
+    "dense weights far from zero": offset_dense,
+    "transposed": transposed,
+    "transposed above zero": lambda emit, x: transposed(emit, emit(R.nn.relu(x)), zero=0),
+    "transposed, overlapping": lambda emit, x: transposed(emit, x, strides=(3, 1), padding=(0, 2)),
+    "transposed weights far from zero": lambda emit, x: transposed(emit, x, offset_weights),
+    "batch norm": normalized,
+    "layers joined": joined,
+    "a layer seen as rows": viewed,
+    "a layer pooled": lambda emit, x: q(
+        emit, emit(R.nn.max_pool2d(layer(emit, q(emit, x, 0.03, 128), 8, 6), 2, strides=2)), 0.1, 90
+    ),
+    "hard swish": activated(lambda v: R.multiply(v, R.clip(R.add(v, _scalar(3)), 0, 6))),
+    "leaky relu": activated(R.nn.leakyrelu),
+    "sigmoid": activated(R.sigmoid),
+    "less": activated(lambda v: R.subtract(v, bias(8))),
+    "average with zeros around": lambda emit, x: padded_average(emit, emit(R.nn.relu(x)), 0, True),
+    "average with a zero point around": lambda emit, x: padded_average(emit, x, 128, True),
+    "average of what is inside": lambda emit, x: padded_average(emit, x, 128, False),
     "a layer": lambda emit, x: q(emit, layer(emit, q(emit, x, 0.03, 128), 8, 6), 0.1, 90),
     "a layer, signed": lambda emit, x: q(
         emit, layer(emit, q(emit, x, 0.03, -3, "int8"), 8, 6), 0.1, 7, "int8"
@@ -115,18 +194,29 @@ def _layers(mod):
     for block in mod["main"].body.blocks:
         for binding in block.bindings:
             name = getattr(getattr(binding.value, "op", None), "name", "")
-            if name in ("relax.nn.conv2d", "relax.matmul", "relax.nn.max_pool2d", "relax.concat"):
+            if name in (
+                "relax.nn.conv2d",
+                "relax.matmul",
+                "relax.nn.max_pool2d",
+                "relax.concat",
+                "relax.nn.conv2d_transpose",
+            ):
                 found.append((name.removeprefix("relax."), str(binding.var.ty.dtype)))
     return found
 
 
-@pytest.mark.parametrize("name", [n for n in NETS if n not in ("mean", "moved", "another grid", "scaled")])
+NO_LAYERS = {
+    "mean", "moved", "another grid", "scaled", "average with zeros around",
+    "average with a zero point around", "average of what is inside",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(NETS.keys() - NO_LAYERS))
 def test_layers_and_what_moves_bytes_are_integers(name):
     after = lower_quantized(graph(lambda emit, x: NETS[name](emit, x), x=(2, 6, 10, 10)))
     layers = _layers(after)
     assert layers
-    floats = [layer for layer in layers if layer[1] == "float32"]
-    assert floats == ([("concat", "float32")] if name == "concatenation of two grids" else [])
+    assert [layer for layer in layers if layer[1] == "float32"] == []
 
 
 def test_between_two_layers_there_is_one_multiplication_and_one_addition():
@@ -144,12 +234,42 @@ def test_bytes_that_go_back_to_their_own_grid_are_not_computed():
     assert operators(after).count("quantize") == 1
 
 
-@pytest.mark.parametrize("zero", [0, 5])
-def test_weights_with_a_zero_point_stay_in_float(zero):
-    def build(emit, x):
-        stored = relax.const(np.ones((4, 6, 1, 1), "int8"))
-        weight = emit(R.dequantize(stored, _scalar(0.1), _scalar(zero, "int8"), axis=0))
-        return R.nn.conv2d(q(emit, x, 0.03), weight)
+def test_symmetric_weights_are_multiplied_once():
+    for name, count in [("weights with zero points", 2), ("transposed", 1), ("depthwise", 1)]:
+        after = lower_quantized(graph(NETS[name], x=(2, 6, 10, 10)))
+        assert operators(after).count("nn.conv2d") == count
 
-    after = lower_quantized(graph(build, x=(2, 6, 10, 10)))
-    assert _layers(after) == [("nn.conv2d", "float32" if zero else "int32")]
+
+def test_bytes_are_rounded_where_layers_give_them():
+    """What joins, moves or chooses elements comes after: no float is written on the way."""
+    for name, last in [("layers joined", "concat"), ("a layer seen as rows", "permute_dims")]:
+        after = lower_quantized(graph(NETS[name], x=(2, 6, 10, 10)))
+        found = operators(after)
+        assert found.index(last) > max(i for i, each in enumerate(found) if each == "quantize")
+
+
+def _scales_on_inputs(emit, x):
+    stored = relax.const(np.ones((4, 6, 1, 1), "int8"))
+    scale, zero = relax.const(np.ones(6, "float32")), relax.const(np.zeros(6, "int8"))
+    return R.nn.conv2d(q(emit, x, 0.03), emit(R.dequantize(stored, scale, zero, axis=1)))
+
+
+STAY = {
+    "scales along what is summed": _scales_on_inputs,
+    "float weights": lambda emit, x: R.nn.conv2d(q(emit, x, 0.03), const(4, 6, 1, 1)),
+    "a float input": lambda emit, x: R.nn.conv2d(x, w(emit, 4, 6, 1, 1)),
+    "two activations": lambda emit, x: R.matmul(q(emit, x, 0.03), q(emit, x, 0.03)),
+    "dilated and transposed": lambda emit, x: R.nn.conv2d_transpose(
+        q(emit, x, 0.03), w(emit, 6, 4, 3, 3, axis=1), dilation=2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STAY)
+def test_what_stays_in_float(name):
+    before = graph(STAY[name], x=(2, 6, 10, 10))
+    after = lower_quantized(before)
+    assert {dtype for _, dtype in _layers(after)} == {"float32"}
+    x = random(2, 6, 10, 10)
+    expected = run(before, x)
+    np.testing.assert_allclose(run(after, x), expected, atol=1e-5 * abs(expected).max())
