@@ -16,6 +16,9 @@ from compiler.support.errors import KilnWarning, UsageError
 _SHARE_ALL_CPUS = -3
 """TVM's affinity mode that pins no thread to a core."""
 
+_PIN_WORKERS = -2
+"""The one that pins all but the calling thread, each to a core."""
+
 _mine = threading.local()
 
 
@@ -52,8 +55,10 @@ def use_threads(count: int) -> None:
         return
     import tvm
 
-    configure = tvm.get_global_func("runtime.config_threadpool")
-    configure(_SHARE_ALL_CPUS, count, [str(cpu) for cpu in available_cpus()])
+    cpus = available_cpus()
+    # With a thread for every CPU, Linux now and then leaves two on one for seconds, and another CPU idle.
+    mode = _PIN_WORKERS if 1 < count == len(cpus) else _SHARE_ALL_CPUS
+    tvm.get_global_func("runtime.config_threadpool")(mode, count, [str(cpu) for cpu in cpus])
     got = int(tvm.get_global_func("runtime.NumThreads")())
     if got < count:
         warnings.warn(
