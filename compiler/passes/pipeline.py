@@ -11,6 +11,7 @@ import tvm
 from tvm import relax
 
 from compiler.passes import dump as ir_dump
+from compiler.passes.annotate_patterns import annotate_patterns
 from compiler.passes.block_layout import block_layout
 from compiler.passes.byte_signs import byte_signs, wants_unsigned
 from compiler.passes.fold_batch_norm import fold_batch_norm
@@ -21,6 +22,7 @@ from compiler.passes.kernels.quantize import legalizations
 from compiler.passes.lift_conv1d import lift_conv1d
 from compiler.passes.lift_conv3d import lift_conv3d
 from compiler.passes.lower_attention import lower_attention
+from compiler.passes.lower_dynamic import lower_dynamic
 from compiler.passes.lower_group_norm import lower_group_norm
 from compiler.passes.lower_quantized import lower_quantized
 from compiler.passes.lower_short_floats import lower_short_floats
@@ -28,6 +30,7 @@ from compiler.passes.lower_weight_only import lower_weight_only
 from compiler.passes.merge_groups import merge_groups
 from compiler.passes.multiply_reciprocal import multiply_reciprocal
 from compiler.passes.pack_dense import pack_dense
+from compiler.passes.quantized_layers import layers_in_float
 from compiler.passes.recognize_all import RECOGNIZERS
 from compiler.passes.simplify import simplify
 from compiler.passes.split_conv_transpose import split_conv_transpose
@@ -39,11 +42,12 @@ Pass = Callable[[tvm.IRModule], tvm.IRModule]
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did: wall time in seconds and a sentence."""
+    """What one pass did: wall time in seconds, a sentence, and notes for the user."""
 
     name: str
     seconds: float
     summary: str
+    notes: tuple[str, ...] = ()
 
 
 CANONICAL: tuple[tuple[str, Pass], ...] = (
@@ -54,6 +58,10 @@ CANONICAL: tuple[tuple[str, Pass], ...] = (
     ("fold_scale", fold_scale),
 )
 """What comes first for every target: one form for each thing that models spell in many ways."""
+
+
+_LAST_TO_INTEGERS = "lower_dynamic"
+"""The pass after which no more layers become integers."""
 
 
 def canonicalize(mod: tvm.IRModule) -> tvm.IRModule:
@@ -83,6 +91,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
         *common_passes(("fuse_attention", fuse_attention(lanes))),
         ("byte_signs", byte_signs(unsigned=wants_unsigned(target))),
         ("lower_quantized", lower_quantized),
+        ("lower_dynamic", lower_dynamic(unsigned=wants_unsigned(target))),
         ("lower_short_floats", lower_short_floats),
         ("lower_weight_only", lower_weight_only(lanes)),
         ("fold_weights", fold_weights),
@@ -115,7 +124,7 @@ def fuse_passes(*, cpu: bool) -> list[tuple[str, Pass]]:
         *dispatch_passes(),
         ("legalize", relax.transform.LegalizeOps(legalizations(cpu=cpu))),
         ("fold_legalized", relax.transform.FoldConstant()),
-        ("annotate_patterns", relax.transform.AnnotateTIROpPattern()),
+        ("annotate_patterns", annotate_patterns),
         ("fuse_ops", relax.transform.FuseOps()),
         ("fuse_kernels", relax.transform.FuseTIR()),
         ("remove_dead", relax.transform.DeadCodeElimination()),
@@ -138,14 +147,17 @@ def optimize(
     ``01_fold_constants.py`` and so on, in a form that `compiler.passes.dump.read` reads back.
     """
     records: list[PassRecord] = []
+    quantized: tvm.IRModule | None = None
     if dump is not None:
         ir_dump.write(mod, dump / "00_import.py")
     with target.tvm_target():
         for number, (name, step) in enumerate(passes_for(target), 1):
-            start, before = time.perf_counter(), _count(mod)
-            mod = step(mod)
+            start, given = time.perf_counter(), mod
+            mod = step(given)
             seconds = time.perf_counter() - start
-            records.append(PassRecord(name, seconds, _summary(before, _count(mod))))
+            quantized = given if name == "lower_quantized" else quantized
+            notes = layers_in_float(quantized, mod) if quantized and name == _LAST_TO_INTEGERS else ()
+            records.append(PassRecord(name, seconds, _summary(_count(given), _count(mod)), notes))
             if dump is not None:
                 ir_dump.write(mod, dump / f"{number:02}_{name}.py")
     return mod, records

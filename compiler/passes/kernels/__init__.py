@@ -12,3 +12,7 @@ GROUPS = "kiln.groups"
 
 OUT_ELEMWISE_FUSABLE = 4
 """TVM's operator pattern of a kernel that takes elementwise operators into its epilogue."""
+
+ELEMENTWISE = "kiln.elementwise"
+"""The attribute of a PrimFunc that TVM should fuse after another kernel, although it also reads what is
+broadcast in a way that TVM does not see."""

@@ -25,11 +25,16 @@ _Legalize = Callable[[relax.BlockBuilder, Any], Any]
 
 def legalizations(*, cpu: bool) -> dict[str, _Legalize]:
     """Return what `relax.transform.LegalizeOps` takes for both operators; `cpu` allows LLVM's intrinsics."""
-    rounded = _rounded_by_llvm if cpu else _rounded
+    rounded = rounding(cpu=cpu)
     return {
         "relax.quantize": lambda builder, call: _legalize(builder, call, _quantized(call, rounded)),
         "relax.dequantize": lambda builder, call: _legalize(builder, call, _dequantized(call)),
     }
+
+
+def rounding(*, cpu: bool) -> Callable[[Any], Any]:
+    """Return what rounds a float32 expression half to even, to int32; `cpu` allows LLVM's intrinsics."""
+    return _rounded_by_llvm if cpu else _rounded
 
 
 def _legalize(builder: relax.BlockBuilder, call: Any, compute: Callable[..., Any]) -> Any:
