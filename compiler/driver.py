@@ -52,7 +52,7 @@ from compiler.driver_compress import (
 from compiler.frontend import check as checking
 from compiler.frontend.model_file import write_model
 from compiler.frontend.random_inputs import fresh_inputs
-from compiler.passes import optimize
+from compiler.passes import is_quantized, optimize
 from compiler.schedule import schedule
 from compiler.support.errors import UsageError
 from compiler.support.files import check_room, check_writable, folder_for_long, make_folder, private_folder
@@ -141,6 +141,8 @@ def compile(
         if elsewhere is None:
             session = Session(built.library, subject.signature, threads=threads, kind=device.kind)
         runner, notes = session, [*subject.notes, *built.notes]
+        if subject.quantized is None:
+            notes += _quantized_elsewhere(facts)
         if elsewhere is not None and check:
             note(f"{elsewhere}; a build for this machine is checked instead")
             notes.append("checked was a build of the same model for the compiling machine")
@@ -269,6 +271,14 @@ def _build(
     return built, {"passes": passes, "kernels": kernels}
 
 
+def _quantized_elsewhere(facts: dict[str, Any]) -> list[str]:
+    """Tell what became of the layers of a model that somebody else quantized."""
+    found = [f"quantized elsewhere: {text}" for record in facts["passes"] for text in record.notes]
+    for text in found:
+        note(text)
+    return found
+
+
 def _constant_bytes(mod: Any) -> int:
     """Return the size of all constants: what a library weighs, and each object file on the way to it."""
     found: list[int] = []
@@ -310,12 +320,13 @@ def _check(
         built, _ = _build(mod, load_target(HOST), folder)
         return run_library(built.library, arrays, runner.threads)
 
-    report = checking.check(model, runner.run_flat, execute=execute, seed=seed)
+    tolerance = _tolerance(model)
+    report = checking.check(model, runner.run_flat, execute=execute, seed=seed, tolerance=tolerance)
     note(str(report))
     if not report.outputs:
         return None, report.notes
     worst = report.worst
-    info = CheckInfo(ran=ran, error=worst.relative_error, tolerance=checking.TOLERANCE, summary=str(worst))
+    info = CheckInfo(ran=ran, error=worst.relative_error, tolerance=tolerance, summary=str(worst))
     return info, report.notes
 
 
@@ -327,6 +338,12 @@ def _golden(model: frontend.Model, runner: Session | None, seed: int) -> tuple[G
     if run is None:
         return None, {}
     arrays = list(model.examples) or fresh_inputs(model, seed)
-    return store_golden(
-        arrays, run(arrays), "reference" if model.reference else "library", checking.TOLERANCE
-    )
+    return store_golden(arrays, run(arrays), "reference" if model.reference else "library", _tolerance(model))
+
+
+def _tolerance(model: frontend.Model) -> float:
+    """Return how far from the original a library may be: further where both round values to bytes.
+
+    A value between two bytes may become either, and each layer after it may magnify the difference.
+    """
+    return checking.QUANTIZED_TOLERANCE if is_quantized(model.mod) else checking.TOLERANCE

@@ -26,13 +26,13 @@ def export(module: Any, arguments: Arguments, varying: Varying) -> tuple[Any, tu
     """
     import torch
 
-    from compiler.frontend.converters import freeze_fake_quantize
+    from compiler.frontend.converters import freeze_fake_quantize, without_quantized_modules
 
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError("a TorchScript module is exported by its own reader")
     wide = examples_to_trace(arguments, varying)
     shapes = dynamic_shapes(module, arguments, varying)
-    module = freeze_fake_quantize(module)
+    module = without_quantized_modules(freeze_fake_quantize(module))
     with warnings.catch_warnings(record=True) as seen, evaluating(module), quiet():
         warnings.simplefilter("always")
         try:
@@ -123,6 +123,11 @@ def _explain(module: Any, arguments: Arguments, error: Exception) -> ModelError:
         )
     if "Constraints violated" in text or "onstraint" in text.split("\n", 1)[0]:
         return ModelError(f"a dimension of {name} cannot vary as asked: {_constraints(text)}")
+    if "quantized nyi" in text:
+        return ModelError(
+            f"{name} makes quantized tensors, which torch.export cannot trace; quantize with PT2E instead "
+            "(torchao.quantization.pt2e), or give Kiln the model in float and --quantize int8"
+        )
     unknown = re.search(r"Found <class '(?P<kind>[^']+)'> in output", text)
     if unknown:
         return ModelError(

@@ -27,6 +27,8 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "relax.add": np.add,
     "relax.subtract": np.subtract,
     "relax.multiply": np.multiply,
+    "relax.divide": np.divide,
+    "relax.sqrt": np.sqrt,
     "relax.equal": np.equal,
     "relax.not_equal": np.not_equal,
     "relax.less": np.less,

@@ -8,7 +8,7 @@ Use::
 
 `CONVERTERS` is complete: what is not in it must not be left to TVM's importer, whose other converters
 were not checked or are known to be wrong. `REFUSED` says, for operators that cannot be supported, what
-to do instead. `freeze_fake_quantize` goes over a module before export.
+to do instead. `freeze_fake_quantize` and `without_quantized_modules` go over a module before export.
 """
 
 from __future__ import annotations
@@ -33,8 +33,15 @@ from compiler.frontend.converters import (  # noqa: F401
     sizes,
 )
 from compiler.frontend.converters.decompositions import decomposition_table
+from compiler.frontend.converters.eager_quantized import without_quantized_modules
 from compiler.frontend.converters.fake_quantize import freeze_fake_quantize
 from compiler.frontend.converters.refused import REFUSED
 from compiler.frontend.converters.registry import REGISTRY as CONVERTERS
 
-__all__ = ["CONVERTERS", "REFUSED", "decomposition_table", "freeze_fake_quantize"]
+__all__ = [
+    "CONVERTERS",
+    "REFUSED",
+    "decomposition_table",
+    "freeze_fake_quantize",
+    "without_quantized_modules",
+]

@@ -1,0 +1,83 @@
+"""Which layers of a quantized graph compute in integers, and why the others do not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import tvm
+
+from compiler.ir.graph import Graph
+from compiler.ir.rewriter import is_call
+from compiler.passes.quantized_weights import LAYERS, weights_of
+
+
+def is_quantized(mod: tvm.IRModule) -> bool:
+    """Tell whether `mod` has layers that read quantized values."""
+    graph = Graph(mod)
+    return any(is_call(graph.definition(var), "relax.quantize") for var in graph.values) and any(
+        is_call(graph.definition(var), *LAYERS) for var in graph.values
+    )
+
+
+def layers_in_float(before: tvm.IRModule, after: tvm.IRModule) -> tuple[str, ...]:
+    """Return notes on what lowering `before` to `after` made of the layers; none if nothing is quantized.
+
+    The first says how many layers compute in integers, each other why some stay in float.
+    """
+    if not is_quantized(before):
+        return ()
+    layers = len(_layers(Graph(before), lambda var: True))
+    graph = Graph(after)
+    floats = _layers(graph, lambda var: str(var.ty.dtype) == "float32")
+    notes = [f"{layers - len(floats)} of {layers} layers compute in integers"]
+    found = Counter(_reason(graph, var) for var in floats)
+    notes += [f"in float: {_count(name, count)} ({why})" for (name, why), count in found.most_common()]
+    return tuple(notes)
+
+
+def _layers(graph: Graph, wanted: Callable[[Any], bool]) -> list[Any]:
+    return [var for var in graph.values if is_call(graph.definition(var), *LAYERS) and wanted(var)]
+
+
+def _count(name: str, count: int) -> str:
+    return f"{count} {name}{'s' if count > 1 else ''}"
+
+
+_NAMES = {
+    "relax.matmul": "matrix product",
+    "relax.nn.conv2d_transpose": "transposed convolution",
+}
+
+
+def _reason(graph: Graph, var: Any) -> tuple[str, str]:
+    """Return the kind of a layer in float, and why it is."""
+    call = graph.definition(var)
+
+    def definition(expr: Any) -> Any:
+        found = graph.definition(expr) if isinstance(expr, tvm.ir.Var) else None
+        return expr if found is None else found
+
+    weights = weights_of(call, definition)
+    name = _NAMES.get(call.op.name, "convolution")
+    if isinstance(weights, str):
+        return name, weights
+    source = _source(graph, call.args[0])
+    if is_call(source, "relax.dequantize"):
+        return name, "the scale of its input is computed at run time"
+    if is_call(call, "relax.nn.conv2d_transpose") and _reads_bytes(source):
+        return name, "it is dilated or grouped"
+    return name, "its input is not quantized"
+
+
+def _reads_bytes(source: Any) -> bool:
+    return is_call(source, "relax.astype") and str(source.args[0].ty.dtype) in ("int8", "uint8")
+
+
+def _source(graph: Graph, var: Any) -> Any:
+    """Return what makes `var`, seen through what only moves or scales elements."""
+    through = ("relax.reshape", "relax.permute_dims", "relax.multiply", "relax.add")
+    while is_call(graph.definition(var), *through):
+        var = graph.definition(var).args[0]
+    return graph.definition(var)
