@@ -24,9 +24,12 @@ from tvm import relax
 
 from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
+from compiler.passes import small_convolutions as small
 from compiler.passes.channel_map import Blocks, ChannelMap, map_of, whole
-from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, pool, winograd
+from compiler.passes.coded_weights import coded_weights
+from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, REDUCTION, pool, winograd
 from compiler.passes.kernels import conv2d as kernel
+from compiler.passes.kernels.binary import sign_image
 from compiler.passes.kernels.channels import gather_channels
 from compiler.passes.kernels.layout import pack, pack_array, unpack
 from compiler.passes.kernels.narrow import BYTES, SHORT_FLOATS, are_narrow
@@ -213,8 +216,10 @@ class _BlockLayout(Rewriter):
     def _conv2d(self, call: Any) -> Any | None:
         data, weight = call.args[0], array_of(call.args[1])
         attrs = call.attrs
-        if weight is None or attrs.data_layout != "NCHW":
+        if attrs.data_layout != "NCHW":
             return None
+        if (made := self._small_conv2d(call)) is not None or weight is None:
+            return made
         if are_narrow(str(data.ty.dtype), str(weight.dtype)):
             return self._narrow_conv2d(call, weight)
         if str(data.ty.dtype) != "float32":
@@ -239,6 +244,24 @@ class _BlockLayout(Rewriter):
         aligned = shape.groups == 1 or inputs % self.lanes == 0
         packed = constant(kernel.pack_weights(weight, self.lanes, self.lanes if aligned else 0))
         return self._kernel(kernel.conv2d, self._block(data), packed, shape, outputs)
+
+    def _small_conv2d(self, call: Any) -> Any | None:
+        """Return a convolution whose weights are codes, or one of signs with signs; None if it is neither."""
+        data, shape = call.args[0], small.shape_of(call)
+        inputs = int(call.args[1].ty.shape[1])
+        if (weights := coded_weights(call.args[1], self.definition)) is not None:
+            plain = inputs < self.lanes and not self._is_blocked(data)
+            data = data if plain else self._block(data)
+            made = small.coded_convolution(weights, shape, self.lanes, 0 if plain else self.lanes)
+        elif (binary := small.signs_of(call, self.definition)) is not None:
+            image, signs, size = self._blocked.get(binary[0], binary[0]), *binary[1:]
+            words = self._call(lambda x: sign_image(x, inputs), image, name="signs", pattern=REDUCTION)
+            data = self.emit(words)
+            made = small.sign_convolution(signs, size, shape, self.lanes)
+        else:
+            return None
+        sums = self._call(made.compute, data, *made.constants, name=made.name)
+        return self._mark(made.scaled(self.emit, sums), int(call.args[1].ty.shape[0]))
 
     def _narrow_conv2d(self, call: Any, weight: np.ndarray) -> Any | None:
         """Return a convolution of bytes or short floats; a padding before it becomes its own."""
@@ -313,11 +336,10 @@ class _BlockLayout(Rewriter):
         call = self._call(lambda x, w: compute(x, w, shape), data, weight, name=compute.__name__)
         return self._mark(call, outputs)
 
-    def _call(self, compute: Any, *arguments: Any, name: str) -> Any:
+    def _call(self, compute: Any, *arguments: Any, name: str, pattern: int = OUT_ELEMWISE_FUSABLE) -> Any:
         return self.builder.call_te(
-            compute, *arguments,
-            primfunc_name_hint=name, primfunc_attrs={"op_pattern": OUT_ELEMWISE_FUSABLE},
-        )  # fmt: skip
+            compute, *arguments, primfunc_name_hint=name, primfunc_attrs={"op_pattern": pattern}
+        )
 
     def _unary(self, call: Any) -> Any | None:
         data = call.args[0]

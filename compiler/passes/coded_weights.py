@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tvm import relax
 
-from compiler.ir.constants import array_of
+from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import is_call, static_shape
 from compiler.passes.fold_constants import permuted, sliced
 
@@ -41,11 +42,24 @@ class CodedWeights:
         return CodedWeights(np.ascontiguousarray(move(self.codes)), move(spread))
 
 
+_HIDDEN = "kiln.codes"
+
+
+def hidden(weights: CodedWeights, ty: Any) -> Any:
+    """Return `weights` as an expression of the type `ty` that no pass folds; `coded_weights` knows it."""
+    return relax.op.call_pure_packed(
+        _HIDDEN, constant(weights.codes), constant(np.array(weights.scale)), ty_args=ty
+    )
+
+
 def coded_weights(expr: Any, definition: Callable[[Any], Any]) -> CodedWeights | None:
     """Return the coded weights that `expr` is, or None; `definition` finds what a variable is bound to."""
     call = definition(expr)
     if is_call(call, "relax.dequantize"):
         return _dequantized(call)
+    if is_call(call, "relax.call_pure_packed") and str(call.args[0].global_symbol) == _HIDDEN:
+        codes, scale = (array_of(each) for each in call.args[1:])
+        return None if codes is None or scale is None else CodedWeights(codes, scale)
     if not is_call(call, *_RESHAPES, "relax.permute_dims", "relax.strided_slice"):
         return None
     source, extents = coded_weights(call.args[0], definition), static_shape(expr)

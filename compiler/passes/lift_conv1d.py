@@ -11,6 +11,7 @@ from tvm import relax
 
 from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass
+from compiler.passes.coded_weights import coded_weights
 
 
 class _LiftConv1d(Rewriter):
@@ -19,14 +20,15 @@ class _LiftConv1d(Rewriter):
     def rewrite(self, expr: Any) -> Any:
         if not is_call(expr, "relax.nn.conv1d"):
             return expr
-        data, weight = expr.args[0], array_of(expr.args[1])
+        data, weight = expr.args
         attrs = expr.attrs
-        if weight is None or (attrs.data_layout, attrs.kernel_layout) != ("NCW", "OIW"):
+        known = array_of(weight) is not None or coded_weights(weight, self.definition) is not None
+        if not known or (attrs.data_layout, attrs.kernel_layout) != ("NCW", "OIW"):
             return expr
         left, right = (int(width) for width in attrs.padding)
         image = relax.op.nn.conv2d(
             self.emit(relax.op.expand_dims(data, 2)),
-            constant(weight[:, :, None]),
+            self._widened(weight),
             strides=[1, int(attrs.strides[0])],
             padding=[0, left, 0, right],
             dilation=[1, int(attrs.dilation[0])],
@@ -34,6 +36,11 @@ class _LiftConv1d(Rewriter):
             out_dtype=attrs.out_dtype,
         )
         return relax.op.squeeze(self.emit(image), [2])
+
+    def _widened(self, weight: Any) -> Any:
+        """Return `weight` (O, I, W), a constant or coded, as (O, I, 1, W)."""
+        value = array_of(weight)
+        return self.emit(relax.op.expand_dims(weight, 2)) if value is None else constant(value[:, :, None])
 
 
 lift_conv1d = module_pass(_LiftConv1d)

@@ -19,7 +19,7 @@ from tvm import relax
 
 from compiler.ir.constants import constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass
-from compiler.passes.coded_weights import CodedMatrix, coded_weights, matrix_of
+from compiler.passes.coded_weights import CodedMatrix, coded_weights, hidden, matrix_of
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE
 from compiler.passes.kernels.coded_dense import coded_dense
 from compiler.passes.kernels.codes import Coding, coding_of, pack_codes
@@ -31,6 +31,8 @@ class _LowerWeightOnly(Rewriter):
     lanes = 0
 
     def rewrite(self, expr: Any) -> Any:
+        if is_call(expr, "relax.nn.conv1d", "relax.nn.conv2d"):
+            return self._convolution(expr)
         if not is_call(expr, "relax.matmul") or str(expr.args[0].ty.dtype) != "float32":
             return expr
         data, weights = expr.args[0], coded_weights(expr.args[1], self.definition)
@@ -39,6 +41,18 @@ class _LowerWeightOnly(Rewriter):
         matrix = matrix_of(weights.codes, np.broadcast_to(weights.scale, weights.codes.shape))
         coding = coding_of(matrix.codes, matrix.group)
         return expr if coding.per == 1 else self._dense(data, matrix, coding)
+
+    def _convolution(self, call: Any) -> Any:
+        """Return a convolution with codes kept for the blocked layout, where that has a kernel for them."""
+        data, weight = call.args
+        layouts = (str(call.attrs.data_layout), str(call.attrs.kernel_layout))
+        weights = coded_weights(weight, self.definition)
+        if weights is None or str(data.ty.dtype) != "float32" or int(call.attrs.groups) != 1:
+            return call
+        if layouts not in (("NCHW", "OIHW"), ("NCW", "OIW")):
+            return call
+        kept = self.emit(hidden(weights, weight.ty))
+        return relax.Call(call.op, [data, kept], call.attrs, call.ty_args)
 
     def _dense(self, data: Any, matrix: CodedMatrix, coding: Coding) -> Any:
         depth, outputs = matrix.codes.shape

@@ -22,6 +22,7 @@ from compiler.passes.kernels.quantize import legalizations
 from compiler.passes.lift_conv1d import lift_conv1d
 from compiler.passes.lift_conv3d import lift_conv3d
 from compiler.passes.lower_attention import lower_attention
+from compiler.passes.lower_binary import lower_binary
 from compiler.passes.lower_dynamic import lower_dynamic
 from compiler.passes.lower_group_norm import lower_group_norm
 from compiler.passes.lower_quantized import lower_quantized
@@ -93,6 +94,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
         ("lower_quantized", lower_quantized),
         ("lower_dynamic", lower_dynamic(unsigned=wants_unsigned(target))),
         ("lower_short_floats", lower_short_floats),
+        ("lower_binary", lower_binary(lanes)),
         ("lower_weight_only", lower_weight_only(lanes)),
         ("fold_weights", fold_weights),
         ("lift_conv1d", lift_conv1d),

@@ -15,6 +15,7 @@ from compiler.schedule import (
     fallback,
     matmul,
     rows,
+    signs,
     vector_math,
     window,
     winograd,
@@ -32,6 +33,7 @@ CPU_RULES: tuple[tuple[str, Rule], ...] = (
     (channels.NAME, channels.apply),
     (matmul.NAME, matmul.apply),
     (attention.NAME, attention.apply),
+    (signs.NAME, signs.apply),
     (rows.NAME, rows.apply),
     (fallback.NAME, fallback.apply),
 )

@@ -28,6 +28,7 @@ from compiler.schedule.blocks import (
     schedule_copies,
     unroll_and_vectorize,
 )
+from compiler.schedule.decode import decode_in_place, decode_in_task
 from compiler.schedule.dot_product import DOT_PRODUCT, instruction, temporaries
 from compiler.schedule.gate import is_gate, schedule_gate
 from compiler.schedule.tasks import choose_chunk
@@ -104,6 +105,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     if anchor is None:
         return False
     if is_gate(sch, anchor):
+        decode_in_place(sch)
         return schedule_gate(sch, anchor)
     output = epilogue(sch, anchor)
     if output is None or len(sch.get_loops(output)) != 5:
@@ -124,8 +126,10 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     steps = [step, outer_column] if row else [step]
     sch.reorder(image, chunk, outer_block, *steps, inner_column, inner_block, lane)
     sch.annotate(steps[-1], PARTITION, 1)
-    sch.parallel(sch.fuse(image, chunk, outer_block))
+    task = sch.fuse(image, chunk, outer_block)
+    sch.parallel(task)
     _accumulate(sch, anchor, steps[-1], target, rows_below=len(row))
+    decode_in_task(sch, task)
     unroll_and_vectorize(sch, sch.get_loops(output)[-3:])
     schedule_copies(sch)
     return True

@@ -50,6 +50,13 @@ def decode_in_registers(sch: Schedule, k: Any) -> list[Any]:
     return [word, place]
 
 
+def decode_in_place(sch: Schedule) -> None:
+    """Decode the weights of a kernel, if they are coded, where they are read, one by one."""
+    block = decoding(sch)
+    if block is not None:
+        sch.compute_inline(block)
+
+
 def narrowed(sch: Schedule, tile: Tile, target: Target) -> Tile:
     """Return `tile` with no more vectors than a kernel has registers for that decodes in them."""
     block = decoding(sch)

@@ -12,6 +12,9 @@ from torch import nn
 from tvm import relax
 
 from compiler.build import Built, build
+from compiler.compress.activations import at_run_time
+from compiler.compress.scheme import Binary, Linear, Log2, PerChannel, PerGroup, PerTensor
+from compiler.compress.weights import quantize_weights
 from compiler.frontend import load as import_model
 from compiler.passes import optimize
 from compiler.schedule import schedule
@@ -83,6 +86,37 @@ def quantized_net() -> Case:
         pooled = q(emit, emit(relax.op.nn.max_pool2d(added, 2, strides=2)), 0.3, 120)
         rows = emit(relax.op.reshape(pooled, (4, 196)))
         return q(emit, emit(relax.op.matmul(rows, w(emit, 196, 10, axis=1))), QUANTUM, 128)
+
+    mod, x = graph(build, x=(1, 3, 14, 14)), random(1, 3, 14, 14)
+    return Case(mod, x, run(mod, x))
+
+
+@cache
+def coded_net() -> Case:
+    """A layer of each kind of small weights: images of three and of many channels, a gate, rows, signs."""
+
+    def weights(quantizer: Any, *shape: int, axis: int = 0) -> Any:
+        given = random(*shape) / np.float32(np.sqrt(np.prod(shape) / shape[axis]))
+        return quantize_weights(given, quantizer, axis, 1 - axis).expr()
+
+    eight, four = Linear(8, granularity=PerChannel()), Linear(4, granularity=PerGroup(8))
+
+    def build(emit: Any, x: Any) -> Any:
+        def conv(y: Any, quantizer: Any, *shape: int, **options: Any) -> Any:
+            return emit(relax.op.nn.conv2d(y, emit(weights(quantizer, *shape)), **options))
+
+        first = emit(relax.op.nn.relu(conv(x, eight, 20, 3, 3, 3, padding=1)))
+        grouped = emit(relax.op.nn.relu(conv(first, four, 16, 20, 3, 3, padding=1, strides=2)))
+        powers = conv(grouped, Log2(), 24, 16, 3, 3, padding=1)
+        mean = emit(relax.op.mean(powers, [2, 3], keepdims=True))
+        gate = emit(relax.op.sigmoid(conv(mean, eight, 24, 24, 1, 1)))
+        gated = emit(relax.op.multiply(powers, gate))
+        signs = conv(gated, Binary(), 32, 24, 1, 1)
+        bits = conv(at_run_time(emit, signs, Binary(PerTensor())), Binary(), 40, 32, 3, 3, padding=1)
+        rows = emit(relax.op.mean(bits, [2, 3]))
+        hidden = emit(relax.op.matmul(rows, emit(weights(four, 40, 33, axis=1))))
+        sides = at_run_time(emit, hidden, Binary(PerTensor()))
+        return relax.op.matmul(sides, emit(weights(Binary(), 33, 9, axis=1)))
 
     mod, x = graph(build, x=(1, 3, 14, 14)), random(1, 3, 14, 14)
     return Case(mod, x, run(mod, x))

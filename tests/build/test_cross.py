@@ -18,7 +18,7 @@ import tvm_ffi
 
 from compiler.build.toolchain import linker_for, run_tool
 from compiler.target import load as load_target
-from tests.build.networks import QUANTUM, attention, conv_net, quantized_net
+from tests.build.networks import QUANTUM, attention, coded_net, conv_net, quantized_net
 from tests.conftest import absent, needs
 
 ELF = {"x86_64": 62, "aarch64": 183, "arm": 40, "riscv64": 243}
@@ -146,7 +146,7 @@ def emulated(target, runtime, folder, library, x):
     return np.frombuffer((folder / "output").read_bytes(), np.float32)
 
 
-@pytest.mark.parametrize("network", [conv_net, attention])
+@pytest.mark.parametrize("network", [conv_net, attention, coded_net])
 def test_raspberry_pi_library_computes_what_pytorch_does(runtime, tmp_path, network):
     target, case = load_target("rpi4"), network()
     built = case.build(target, tmp_path)

@@ -10,6 +10,12 @@ RULE = "kiln.rule"
 GROUPS = "kiln.groups"
 """The block attribute that counts the groups of a convolution."""
 
+REDUCTION = 3
+"""TVM's operator pattern of a kernel that elementwise operators before it are fused into."""
+
+OPAQUE = 8
+"""TVM's operator pattern of a kernel that nothing is fused with."""
+
 OUT_ELEMWISE_FUSABLE = 4
 """TVM's operator pattern of a kernel that takes elementwise operators into its epilogue."""
 

@@ -55,7 +55,7 @@ def _zero_outside(
     return read
 
 
-def _padded(data: Any, shape: Conv2dShape, outside: int = 0) -> Any:
+def with_border(data: Any, shape: Conv2dShape, outside: int = 0) -> Any:
     """Return `data` with `outside` around its axes 2 and 3, made once before the convolution reads it."""
     top, left, bottom, right = shape.padding
     if not any(shape.padding):
@@ -82,7 +82,7 @@ def _read_padded(data: Any, shape: Conv2dShape, outside: int = 0) -> Callable[..
     """Return a function that reads `data` as if padded: by tests, or, of unknown size, from a copy."""
     if any(shape.padding) and _is_static(data):
         return _zero_outside(data, shape, outside=outside)
-    padded = _padded(data, shape, outside)
+    padded = with_border(data, shape, outside)
 
     def read(*index: Any) -> Any:
         return padded[index]
@@ -122,7 +122,7 @@ def conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
     if skips_rows and (shape.padding[0] or shape.padding[2]):
         read = _padded_columns(data, shape)
     else:
-        padded = _padded(data, shape)
+        padded = with_border(data, shape)
 
         def read(*index: Any) -> Any:
             return padded[index]
@@ -160,7 +160,7 @@ def conv2d_narrow(data: Any, weight: Any, shape: Conv2dShape, outside: int) -> A
     (sh, sw), (dh, dw) = shape.strides, shape.dilation
     blocks, depth, kernel_h, kernel_w, words, lanes, parts = weight.shape
     height, width = output_size(data, (int(kernel_h), int(kernel_w)), shape)
-    padded = _padded(data, shape, outside)
+    padded = with_border(data, shape, outside)
     blocks_per_group = int(blocks) // shape.groups
     rc, rh, rw = (te.reduce_axis((0, n), a) for n, a in ((depth, "rc"), (kernel_h, "rh"), (kernel_w, "rw")))
     rq, rb = te.reduce_axis((0, words), "rq"), te.reduce_axis((0, parts), "rb")
