@@ -17,6 +17,7 @@ from typing import Any
 from compiler import frontend
 from compiler.bundle import CheckInfo, Contents, Golden, QuantizationInfo, store_golden
 from compiler.compress.agreement import compare_with_quantized
+from compiler.compress.balance import balanced, sites_of
 from compiler.compress.calibrate import Run
 from compiler.compress.data import CalibrationData, open_data, random_data
 from compiler.compress.equalize import equalize
@@ -137,6 +138,9 @@ def compress(imported: frontend.Model, request: Request, build: Build) -> Compre
             model = equalize(model)
     quantizer = Quantizer(model, request.recipe)
     data = _data(model, request)
+    if sites := sites_of(quantizer):
+        with stage("balance"):
+            quantizer = balanced(quantizer, sites, data, build)
     with stage("observe"):
         exact = build(quantizer.observing(), model.signature)
         if request.check:

@@ -57,20 +57,86 @@ def model() -> tuple[Any, tuple[Any, ...]]:
     """Return the network after a few epochs, in eval mode, and an example input, 1x1x8x8."""
     import torch
 
-    images, labels = (torch.from_numpy(each[:_TRAINING]) for each in digits())
     torch.manual_seed(0)
-    trained = network().train()
-    optimizer = torch.optim.Adam(trained.parameters(), 5e-3)
+    trained = network()
+    _train(trained, epochs=8, rate=5e-3)
+    return trained.eval(), (torch.from_numpy(digits()[0][:1]),)
+
+
+def model_for_log2() -> tuple[Any, tuple[Any, ...]]:
+    """Return the network trained for weights that are powers of two, and an example input."""
+    return _trained_for(_power_of_two)
+
+
+def model_for_binary() -> tuple[Any, tuple[Any, ...]]:
+    """Return the network trained for weights of one bit, but in its first and last layer, and an input."""
+    return _trained_for(_sign)
+
+
+def _trained_for(rounded: Callable[[Any], Any]) -> tuple[Any, tuple[Any, ...]]:
+    """Go on training with weights that are rounded as they are read, as if rounding were the identity.
+
+    (The straight-through estimator: Bengio et al., "Estimating or Propagating Gradients Through Stochastic
+    Neurons for Conditional Computation", 2013.) Batch norms have to be folded before: the compiler rounds what
+    they make of the weights. The ends stay in float where a sign is all that is left, as in XNOR-Net.
+    """
+    import torch
+    from torch.nn.utils import parametrize
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    class Rounded(torch.nn.Module):
+        def forward(self, weight: Any) -> Any:
+            return weight + (rounded(weight) - weight).detach()
+
+    trained, inputs = model()
+    for name, child in list(trained.named_children()):
+        if isinstance(child, torch.nn.Sequential):
+            setattr(trained, name, fuse_conv_bn_eval(child[0], child[1]))
+    ends = {"stem", "head"} if rounded is _sign else set()
+    inside = [
+        child for name, child in trained.named_children() if hasattr(child, "weight") and name not in ends
+    ]
+    for child in inside:
+        parametrize.register_parametrization(child, "weight", Rounded())
+    for rate in (2e-3, 5e-4):
+        _train(trained, epochs=6, rate=rate)
+    for child in inside:
+        parametrize.remove_parametrizations(child, "weight")
+    return trained.eval(), inputs
+
+
+def _sign(weight: Any) -> Any:
+    """Return the signs of weights, outputs first, times the mean magnitude of each output's."""
+    scale = weight.abs().mean(tuple(range(1, weight.ndim)), keepdim=True)
+    return (weight >= 0).to(weight.dtype).mul(2).sub(1) * scale
+
+
+def _power_of_two(weight: Any) -> Any:
+    """Return weights rounded to the compiler's own powers of two."""
+    import torch
+
+    from compiler.compress.scheme import scheme_named
+    from compiler.compress.weights import quantize_weights
+
+    codes = quantize_weights(weight.detach().numpy(), scheme_named("log2").weights, 0)
+    return torch.from_numpy(codes.values)
+
+
+def _train(trained: Any, epochs: int, rate: float) -> None:
+    import torch
+
+    images, labels = (torch.from_numpy(each[:_TRAINING]) for each in digits())
+    trained.train()
+    optimizer = torch.optim.Adam(trained.parameters(), rate)
     threads = torch.get_num_threads()
     # The images are so small that threads would mostly wait for each other.
     torch.set_num_threads(1)
-    for _ in range(8):
+    for _ in range(epochs):
         for batch in torch.randperm(_TRAINING).split(32):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(trained(images[batch]), labels[batch]).backward()
             optimizer.step()
     torch.set_num_threads(threads)
-    return trained.eval(), (images[:1],)
 
 
 def calibration() -> Iterator[np.ndarray]:

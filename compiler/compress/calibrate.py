@@ -21,7 +21,7 @@ from compiler.support.progress import note
 Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 """Computes the observed tensors of a model from its inputs, in the order of its signature."""
 
-_FORMAT = 1
+_FORMAT = 2
 _SECONDS_BETWEEN_NOTES = 5.0
 
 
@@ -129,13 +129,16 @@ _UNREADABLE = (
 )
 
 
-def calibrate(run: Run, data: CalibrationData, observers: Mapping[str, Observer]) -> Statistics:
+def calibrate(
+    run: Run, data: CalibrationData, observers: Mapping[str, Observer], *, remark: bool = True
+) -> Statistics:
     """Run the model on all of `data`, and have each observer look at its tensor.
 
     Args:
         run: gives as many arrays as there are observers, in their order.
         data: goes through the model once, batch by batch; nothing of it is kept.
         observers: by the name of the tensor they observe; they are updated.
+        remark: say what is remarkable about the data; not needed where it was gone through before.
 
     Raises:
         InputError: the data is empty or cannot be taken by the model, or the model computes NaN or infinity.
@@ -158,7 +161,7 @@ def calibrate(run: Run, data: CalibrationData, observers: Mapping[str, Observer]
             said = now
             note(_progress(tally.batches, data.length, now - begin))
     facts = data.facts(tally)
-    for text in facts.notes:
+    for text in facts.notes if remark else ():
         note(text)
     return Statistics(observers, facts)
 

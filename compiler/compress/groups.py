@@ -2,6 +2,7 @@
 
     conv2d -> add(bias) -> add(shortcut) -> relu         is one group, whose head is the convolution
     matmul -> add(bias) -> x -> x * clip(x + 3) / 6      is one, too: in the end there is one value
+    matmul -> add(bias) -> add(y * s)                    is one, too: s is constant, y is read from memory
 
 Between the operators of a group values stay in registers; what a group gives lies in memory, and there it
 can be bytes.
@@ -16,6 +17,7 @@ import tvm
 
 from compiler.compress.operators import Kind, kind_of
 from compiler.ir.graph import Graph
+from compiler.ir.rewriter import is_call
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,7 @@ def find_groups(graph: Graph) -> list[Group]:
         kind = _kind(graph, var)
         # What moves bytes gives the bytes that it took, and nothing that is computed from them.
         members = (var,) if kind is Kind.MOVE else _grown(graph, var, taken, order)
+        members = (var, *_scaled(graph, members, taken), *members[1:])
         taken.update(members)
         inputs = _variables(graph, var)
         side = [v for m in members[1:] for v in _variables(graph, m) if v not in members]
@@ -81,6 +84,21 @@ def _grown(graph: Graph, head: Any, taken: set[Any], order: dict[Any, int]) -> t
         if all(reader in inside for member in members[:-1] for reader in graph.readers(member)):
             best = len(members)
     return tuple(members[:best])
+
+
+def _scaled(graph: Graph, members: tuple[Any, ...], taken: set[Any]) -> list[Any]:
+    """Return what `members` alone read that is a value from memory times a constant: scaled as it is read."""
+    read = [var for member in members[1:] for var in _variables(graph, member)]
+    return [
+        var
+        for var in dict.fromkeys(read)
+        if var not in members
+        and is_call(graph.definition(var), "relax.multiply")
+        and any(isinstance(operand, tvm.ir.GenericConst) for operand in graph.operands(var))
+        and len(graph.readers(var)) == 1
+        and var not in graph.outputs
+        and var not in taken
+    ]
 
 
 def _kind(graph: Graph, var: Any) -> Kind:

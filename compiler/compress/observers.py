@@ -17,6 +17,9 @@ from compiler.support.errors import InputError
 _MOMENTUM = 0.01
 """The least weight of a new update in the moving average of Jacob et al., CVPR 2018, section 3.1."""
 
+_ROOT = np.float32(1e15)
+"""Squares of greater values, and sums of many, would be infinite as float32."""
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -120,18 +123,24 @@ class Channels:
         low: float32, one a channel.
         high: float32, one a channel.
         total: the sum of the values, float64, one a channel.
+        squares: the sum of their squares, float64, one a channel.
         count: how many values a channel had.
     """
 
     def __init__(self, axis: int) -> None:
         self.axis = axis
-        self.low = self.high = self.total = np.zeros(0)
+        self.low = self.high = self.total = self.squares = np.zeros(0)
         self.count = 0
 
     @property
     def mean(self) -> np.ndarray:
         """The mean of each channel, float64."""
         return self.total / max(self.count, 1)
+
+    @property
+    def power(self) -> np.ndarray:
+        """The mean square of each channel, float64."""
+        return self.squares / max(self.count, 1)
 
     def update(self, array: np.ndarray) -> None:
         """Take in one float32 array.
@@ -143,12 +152,13 @@ class Channels:
             raise InputError(f"expected channels along axis {self.axis}, got an array of rank {array.ndim}")
         others = tuple(axis for axis in range(array.ndim) if axis != self.axis % array.ndim)
         low, high, total = array.min(axis=others), array.max(axis=others), _sum(array, others)
+        squares = _sum(np.square(np.clip(array, -_ROOT, _ROOT)), others)
         if self.count and low.shape != self.low.shape:
             raise InputError(f"expected {self.low.size} channels as before, got {low.size}")
         if self.count:
             low, high = np.minimum(low, self.low), np.maximum(high, self.high)
-            total = total + self.total
-        self.low, self.high, self.total = low, high, total
+            total, squares = total + self.total, squares + self.squares
+        self.low, self.high, self.total, self.squares = low, high, total, squares
         self.count += array.size // low.size
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -158,6 +168,7 @@ class Channels:
             "channel_low": self.low,
             "channel_high": self.high,
             "channel_total": self.total,
+            "channel_squares": self.squares,
             "channel_count": np.array(self.count),
         }
 
@@ -172,6 +183,7 @@ class Channels:
         channels.low = _read(arrays, "channel_low", None, "f")
         channels.high = _read(arrays, "channel_high", channels.low.shape, "f")
         channels.total = _read(arrays, "channel_total", channels.low.shape, "f")
+        channels.squares = _read(arrays, "channel_squares", channels.low.shape, "f")
         channels.count = int(_read(arrays, "channel_count", (), "i"))
         return channels
 

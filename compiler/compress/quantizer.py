@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -20,7 +20,7 @@ from compiler.compress.observe import with_outputs
 from compiler.compress.observers import Observer
 from compiler.compress.operators import CONVOLUTIONS, TRANSPOSED, input_axis, output_axis
 from compiler.compress.plan import Layer, Plan, Structure
-from compiler.compress.ranges import Range
+from compiler.compress.ranges import LeastSquares, Method, MinMax, Range
 from compiler.compress.recipe import Recipe
 from compiler.compress.scheme import Float, Linear
 from compiler.compress.simulate import Simulation
@@ -50,8 +50,8 @@ class Quantizer:
         most: the plan that quantizes all other layers.
     """
 
-    def __init__(self, model: Model, recipe: Recipe) -> None:
-        """Look at `model`.
+    def __init__(self, model: Model, recipe: Recipe, whole: Container[str] = ()) -> None:
+        """Look at `model`; of the values named in `whole` the method that is the default cuts nothing off.
 
         Raises:
             ModelError: there is nothing to quantize.
@@ -59,6 +59,7 @@ class Quantizer:
         """
         recipe.check_scheme()
         self.model, self.recipe, self.scheme = model, recipe, recipe.scheme
+        self._whole = whole
         graph = Graph(model.mod)
         if graph.has_control_flow:
             raise ModelError(f"{model.origin} has branches that depend on data; it cannot be quantized")
@@ -116,10 +117,19 @@ class Quantizer:
     @cached_property
     def ranges(self) -> dict[Any, Range]:
         """The range of each observed value, by the method of the recipe."""
-        method, linear = self.recipe.method, self.scheme.activations
+        linear = self.scheme.activations
         assert isinstance(linear, Linear), "only integers have ranges"
         ranged = [var for values in self.most.observed.values() for var in values]
-        return {var: method.range(self.observer(var), linear) for var in ranged}
+        return {var: self._method(var).range(self.observer(var), linear) for var in ranged}
+
+    def _method(self, var: Any) -> Method:
+        """Return how the range of a value is chosen.
+
+        The squared error counts each value alike. In a transformer the few that are far out are those that
+        all tokens attend to, and once channels are balanced they are no longer far out for what they cost.
+        """
+        cuts = isinstance(self.recipe.method, LeastSquares) and self.structure.names[var] in self._whole
+        return MinMax() if cuts else self.recipe.method
 
     # What is made of them
 

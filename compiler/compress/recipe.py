@@ -9,6 +9,7 @@ A recipe can be read from YAML; every key may be left out:
     last: quantize              # the layers that no other follows
     bias_correction: true
     equalize: false
+    balance: auto               # move wide channels into weights behind norms: auto, off, or how much, 0 to 1
     samples: 128                # the most batches of data to calibrate with
 """
 
@@ -42,6 +43,9 @@ class Recipe:
         bias_correction: move the mean error of a layer's weights into its bias (Nagel et al., "Data-Free
             Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2).
         equalize: scale the channels between two layers so that their weights have like ranges (section 4.1).
+        balance: move what a few channels have too much of behind norms and activations, in models made of
+            matrix products (`compiler.compress.balance`): ``"auto"``, ``"off"``, or how much of the ranges
+            weights take over, from 0 to 1.
         samples: the most batches of data to calibrate with, None for all.
     """
 
@@ -52,12 +56,17 @@ class Recipe:
     last: str | None = None
     bias_correction: bool = True
     equalize: bool = False
+    balance: str | float = "auto"
     samples: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("first", "last"):
             if getattr(self, name) not in (*_POLICIES, None):
                 raise UsageError(f"expected {name} to be quantize or float, got '{getattr(self, name)}'")
+        if not isinstance(self.balance, float) and self.balance not in ("auto", "off"):
+            raise UsageError(f"expected balance to be auto, off or a number, got '{self.balance}'")
+        if isinstance(self.balance, float) and not 0 <= self.balance <= 1:
+            raise UsageError(f"expected balance to be from 0 to 1, got {self.balance:g}")
         if self.samples is not None and self.samples < 1:
             raise UsageError(f"expected at least 1 sample to calibrate with, got {self.samples}")
 
@@ -146,6 +155,14 @@ def _switch(key: str, value: Any) -> bool:
     return value
 
 
+def _balance(key: str, value: Any) -> str | float:
+    if value is False:  # as YAML reads `off`
+        return "off"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return _text(key, value)
+
+
 def _count(key: str, value: Any) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise UsageError(f"expected {key} to be a number, got {_kind(value)}")
@@ -160,6 +177,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "last": _text,
     "bias_correction": _switch,
     "equalize": _switch,
+    "balance": _balance,
     "samples": _count,
 }
 
