@@ -33,11 +33,12 @@ BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 
 @dataclass(frozen=True)
 class Row:
-    """What a row measures: the model, what all compute in, and the data that int8 needs."""
+    """What a row measures: the model, what all compute in, the data that int8 needs, and Kiln's scheme."""
 
     source: str
     precision: str = "fp32"
     calibrate: str | None = None
+    quantize: str | None = None
 
 
 _SOURCES = {
@@ -56,6 +57,9 @@ _DATA = {
     "minilm": "benchmarks.data:sentences",
     "efficientnet_lite0": "benchmarks.data:photographs_lite",
 }
+_SCHEMES = {("minilm", "int8"): "int8-dynamic"}
+"""Where the scheme named like the precision is not the one for the model."""
+
 _INT8 = (
     "resnet18",
     "resnet50",
@@ -70,7 +74,12 @@ _BF16 = ("resnet18", "resnet50", "mobilenet_v2", "squeezenet1_1", "minilm")
 
 def _rows(names: Iterable[str], precision: str) -> dict[str, Row]:
     return {
-        f"{name}-{precision}": Row(_SOURCES[name], precision, _DATA.get(name, "benchmarks.data:photographs"))
+        f"{name}-{precision}": Row(
+            _SOURCES[name],
+            precision,
+            _DATA.get(name, "benchmarks.data:photographs"),
+            _SCHEMES.get((name, precision)),
+        )
         for name in names
     }
 
@@ -120,6 +129,7 @@ def _plan(row: Row, options: argparse.Namespace) -> Plan:
         threads=all_cores(options.threads),
         seconds=options.seconds,
         calibrate=row.calibrate,
+        quantize=row.quantize,
     )
 
 

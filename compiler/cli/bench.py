@@ -40,6 +40,13 @@ def bench(
             help="What all compute in: fp32, int8 (each runtime quantizes by its own tools) or bf16."
         ),
     ] = "fp32",
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            help="The scheme or recipe that Kiln computes the precision with, such as int8-dynamic; the one "
+            "of the same name by default."
+        ),
+    ] = None,
     calibrate: Annotated[
         str | None,
         typer.Option(
@@ -74,6 +81,7 @@ def bench(
     - `kiln bench torchvision.models:resnet18 --layers`
     - `kiln bench model.onnx --precision int8 --calibrate photos/ --transform resize=256,crop=224`
     - `kiln bench mynet:make --precision int8 --calibrate samples.npz --against openvino`
+    - `kiln bench encoder.onnx --precision int8 --quantize int8-dynamic`
     - `kiln bench torchvision.models:resnet18 --precision bf16`
     """
     from rich.console import Console
@@ -89,7 +97,7 @@ def bench(
     peers = _peers(against, layers)
     plan = Plan(
         model, peers, tuple(inputs or ()), precision, all_cores(threads), seconds, runs, layers=layers,
-        calibrate=calibrate, transform=transform,
+        calibrate=calibrate, transform=transform, quantize=quantize,
     )  # fmt: skip
     report = measure(plan)
     if json is not None:
@@ -134,7 +142,7 @@ def measure(plan: Plan) -> Report:
     def compile_bundle(source: Path, bundle: Path, samples: Samples) -> None:
         from compiler import driver
 
-        quantize = None if plan.precision == "fp32" else plan.precision
+        quantize = plan.quantize or (None if plan.precision == "fp32" else plan.precision)
         driver.compile(
             source, output=bundle, threads=plan.threads, quantize=quantize, calibrate=samples or None
         )

@@ -52,7 +52,8 @@ class Plan:
     `source` is a model as `kiln compile` takes it, `inputs` descriptions of its inputs, `against` names
     of peers. Each runtime is measured for about `seconds`, or exactly `runs` times, split over `rounds`.
     `layers` asks where Kiln's time goes. Below fp32, `calibrate` names data to calibrate and judge with, as
-    `compiler.compress.data.open_data` takes it, and `transform` the one of its images.
+    `compiler.compress.data.open_data` takes it, and `transform` the one of its images; `quantize` is the
+    scheme or recipe that Kiln takes for the precision, where it is not that of the same name.
     """
 
     source: str
@@ -67,6 +68,7 @@ class Plan:
     layers: bool = False
     calibrate: str | None = None
     transform: str | None = None
+    quantize: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.against:
@@ -87,6 +89,8 @@ class Plan:
         """Refuse data that would not be used."""
         if self.calibrate is not None and self.precision == "fp32":
             raise UsageError("calibration data is for lower precisions: add --precision int8 or bf16")
+        if self.quantize is not None and self.precision == "fp32":
+            raise UsageError("a scheme is for lower precisions: add --precision int8 or bf16")
         if self.transform is not None:
             if self.calibrate is None:
                 raise UsageError("an image transform needs calibration data: give a folder of images")
