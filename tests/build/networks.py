@@ -12,10 +12,21 @@ from torch import nn
 from tvm import relax
 
 from compiler.build import Built, build
-from compiler.compress.activations import at_run_time
-from compiler.compress.scheme import Binary, Linear, Log2, PerChannel, PerGroup, PerTensor
+from compiler.compress.activations import at_run_time, stored
+from compiler.compress.floats import FloatGrid
+from compiler.compress.scheme import (
+    Binary,
+    Float,
+    Linear,
+    Log2,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    scheme_named,
+)
 from compiler.compress.weights import quantize_weights
 from compiler.frontend import load as import_model
+from compiler.ir.constants import constant
 from compiler.passes import optimize
 from compiler.schedule import schedule
 from compiler.target import Target
@@ -117,6 +128,48 @@ def coded_net() -> Case:
         hidden = emit(relax.op.matmul(rows, emit(weights(four, 40, 33, axis=1))))
         sides = at_run_time(emit, hidden, Binary(PerTensor()))
         return relax.op.matmul(sides, emit(weights(Binary(), 33, 9, axis=1)))
+
+    mod, x = graph(build, x=(1, 3, 14, 14)), random(1, 3, 14, 14)
+    return Case(mod, x, run(mod, x))
+
+
+@cache
+def short_net() -> Case:
+    """Layers of bfloat16: of three and of many channels, depthwise, a residual, pooling, a dense one."""
+    return _rounded_net(FloatGrid(Float("bfloat16")))
+
+
+@cache
+def dynamic_net() -> Case:
+    """Matrix products of bytes with scales computed at run time: of many rows and of one."""
+    scheme = scheme_named("int8-dynamic")
+
+    def product(emit: Any, x: Any, *shape: int) -> Any:
+        assert isinstance(scheme.activations, Linear)
+        weights = quantize_weights(random(*shape), scheme.weights, 1, 0).expr()
+        return emit(relax.op.matmul(at_run_time(emit, x, scheme.activations), emit(weights)))
+
+    def build(emit: Any, x: Any) -> Any:
+        hidden = emit(relax.op.tanh(product(emit, x, 45, 64)))
+        return product(emit, emit(relax.op.mean(hidden, [1])), 64, 33)
+
+    mod, x = graph(build, x=(1, 21, 45)), random(1, 21, 45)
+    return Case(mod, x, run(mod, x))
+
+
+def _rounded_net(grid: FloatGrid) -> Case:
+    def build(emit: Any, x: Any) -> Any:
+        def conv(y: Any, *shape: int, **options: Any) -> Any:
+            weights = quantize_weights(random(*shape) / 4, grid.kind, 0).values
+            return emit(relax.op.nn.conv2d(y, constant(weights), padding=1, **options))
+
+        first = stored(emit, emit(relax.op.nn.relu(conv(stored(emit, x, grid), 20, 3, 3, 3))), grid)
+        deep = stored(emit, conv(first, 20, 1, 3, 3, groups=20), grid)
+        added = stored(emit, emit(relax.op.add(conv(deep, 20, 20, 3, 3), first)), grid)
+        pooled = emit(relax.op.nn.max_pool2d(added, 2, strides=2))
+        rows = emit(relax.op.reshape(pooled, (4, 245)))
+        weights = quantize_weights(random(245, 10) / 8, grid.kind, 1, 0).values
+        return relax.op.matmul(rows, constant(weights))
 
     mod, x = graph(build, x=(1, 3, 14, 14)), random(1, 3, 14, 14)
     return Case(mod, x, run(mod, x))

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,17 @@ import pytest
 import tvm_ffi
 
 from compiler.build.toolchain import linker_for, run_tool
+from compiler.schedule.dot_product import instruction
 from compiler.target import load as load_target
-from tests.build.networks import QUANTUM, attention, coded_net, conv_net, quantized_net
+from tests.build.networks import (
+    QUANTUM,
+    attention,
+    coded_net,
+    conv_net,
+    dynamic_net,
+    quantized_net,
+    short_net,
+)
 from tests.conftest import absent, needs
 
 ELF = {"x86_64": 62, "aarch64": 183, "arm": 40, "riscv64": 243}
@@ -154,12 +163,38 @@ def test_raspberry_pi_library_computes_what_pytorch_does(runtime, tmp_path, netw
     np.testing.assert_allclose(output.reshape(case.output.shape), case.output, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rpi4", "rpi5"])
+def _armv8(name):
+    """A board, or a CPU that has both dot products of later ones: of bytes of two signs and of bfloat16."""
+    if name != "armv8.6":
+        return load_target(name)
+    board = load_target("rpi5")
+    toolchain = replace(board.toolchain, emulator=("qemu-aarch64-static", "-cpu", "max"))
+    features = (*board.features, "i8mm", "bf16")
+    return replace(board, name=name, cpu="generic", features=features, toolchain=toolchain)
+
+
+@pytest.mark.parametrize("name", ["rpi4", "rpi5", "armv8.6"])
 def test_integer_layers_compute_on_arm_what_the_quantized_graph_says(runtime, tmp_path, name):
-    target, case = load_target(name), quantized_net()
+    target, case = _armv8(name), quantized_net()
     built = case.build(target, tmp_path)
     output = emulated(target, runtime, tmp_path, built.library, case.input).reshape(case.output.shape)
     # Where a value lies between two bytes, either may be right.
     assert abs(output - case.output).max() <= 1.01 * QUANTUM
     assert (abs(output - case.output) > 0.5 * QUANTUM).mean() < 0.1
     assert len(np.unique(case.output)) > 10
+
+
+def test_arm_s_own_dot_products_are_used():
+    target = _armv8("armv8.6")
+    assert (instruction(target, "uint8"), instruction(target, "bfloat16")) == ("usdot", "bfdot")
+
+
+@pytest.mark.parametrize("name", ["rpi5", "armv8.6"])
+@pytest.mark.parametrize("network", [short_net, dynamic_net])
+def test_layers_rounded_to_short_floats_or_at_run_time_on_arm(runtime, tmp_path, name, network):
+    target, case = _armv8(name), network()
+    output = emulated(target, runtime, tmp_path, case.build(target, tmp_path).library, case.input)
+    error = abs(output.reshape(case.output.shape) - case.output)
+    # A value between two of bfloat16, or between two bytes, may be rounded to either.
+    assert error.max() <= 0.02 * abs(case.output).max()
+    assert np.sqrt((error**2).mean()) <= 0.004 * np.sqrt((case.output**2).mean())
