@@ -77,8 +77,8 @@ def _trained_for(rounded: Callable[[Any], Any]) -> tuple[Any, tuple[Any, ...]]:
     """Go on training with weights that are rounded as they are read, as if rounding were the identity.
 
     (The straight-through estimator: Bengio et al., "Estimating or Propagating Gradients Through Stochastic
-    Neurons for Conditional Computation", 2013.) Batch norms have to be folded before: the compiler rounds what
-    they make of the weights. The ends stay in float where a sign is all that is left, as in XNOR-Net.
+    Neurons for Conditional Computation", 2013.) Batch norms have to be folded before: what
+    they make of the weights is rounded. The ends stay in float where but a sign is left, as in XNOR-Net.
     """
     import torch
     from torch.nn.utils import parametrize
