@@ -23,6 +23,9 @@ from compiler.support.signature import Dim, Signature, TensorSpec
 
 _BUILT_IN = ("", "ai.onnx")
 
+_QOPERATORS = ("QLinear", "QGemm", "QAttention", "QEmbed", "ConvInteger")
+"""How operators are called that ONNX Runtime's tools write instead of pairs of quantize and dequantize."""
+
 Ranges = Mapping[str, "tuple[int, int | None]"]
 
 
@@ -177,7 +180,13 @@ def _explain(proto: Any, path: Path, error: Exception) -> ModelError:
         nodes = [node.name for node in proto.graph.node if node.op_type == name and node.name]
         where = f", first in node '{nodes[0]}'" if nodes else ""
         lines.append(f"  {f'{domain}.' if domain not in _BUILT_IN else ''}{name}, {count} times{where}")
-    lines.append("  import the PyTorch model instead, or export it to ONNX without these operators")
+    if any(name.startswith(_QOPERATORS) for name in names):
+        lines.append(
+            "  these compute on bytes; write the file with quantize and dequantize around float operators: "
+            "quantize_static(..., quant_format=QuantFormat.QDQ)"
+        )
+    else:
+        lines.append("  import the PyTorch model instead, or export it to ONNX without these operators")
     return ModelError("\n".join(lines))
 
 

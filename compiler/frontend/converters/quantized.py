@@ -35,7 +35,11 @@ def _parameter(call: Call, value: Any, dtype: str) -> relax.Expr:
     source = _definition(call, value)
     if is_call(source, "relax.astype") and dtype_of(source.args[0]) == dtype:
         value = source.args[0]  # cast only for the type that PyTorch gives it
-    return call.emit(R.reshape(call.cast(value, dtype), [-1]))
+    # One vector for all that read it: so it can be seen that they round alike.
+    made = call.importer.__dict__.setdefault("_vectors", {})
+    if (value, dtype) not in made:
+        made[value, dtype] = call.emit(R.reshape(call.cast(value, dtype), [-1]))
+    return made[value, dtype]
 
 
 def _definition(call: Call, value: relax.Expr) -> Any:
@@ -110,8 +114,19 @@ def _quantize_rows(
     call: Call, x: relax.Expr, scale: relax.Expr, zero: relax.Expr, levels: tuple[int, int],
     dtype: torch.dtype,
 ) -> relax.Expr:  # fmt: skip
-    codes = R.quantize(_rows(call, x, scale), scale, zero, axis=0, out_dtype=tvm_dtype(dtype))
-    return call.emit(R.reshape(_within(call, call.emit(codes), levels, dtype), x.ty.shape))
+    rows, (least, most) = _rows(call, x, scale), _limits(dtype)
+    if levels[0] > least:
+        rows = call.emit(R.maximum(rows, _bound(call, scale, zero, levels[0])))
+    if levels[1] < most:
+        rows = call.emit(R.minimum(rows, _bound(call, scale, zero, levels[1])))
+    codes = call.emit(R.quantize(rows, scale, zero, axis=0, out_dtype=tvm_dtype(dtype)))
+    return call.emit(R.reshape(codes, x.ty.shape))
+
+
+def _bound(call: Call, scale: relax.Expr, zero: relax.Expr, level: int) -> relax.Expr:
+    """Return what `level` stands for in each row, as a column."""
+    steps = call.emit(R.subtract(scalar(level, "float32"), call.cast(zero, "float32")))
+    return call.emit(R.reshape(call.emit(R.multiply(steps, scale)), (-1, 1)))
 
 
 def _dequantize_rows(
@@ -243,7 +258,7 @@ def _at_least(call: Call, step: relax.Expr, eps: float) -> relax.Expr:
 def _choose_token(call: Call, input: relax.Expr) -> list[relax.Expr]:
     largest = call.emit(R.max(call.emit(R.abs(input)), axis=-1, keepdims=True))
     step = call.emit(R.divide(_at_least(call, largest, 1e-5), scalar(127, "float32")))
-    return [step, call.emit(R.zeros(step.ty.shape, "float32"))]
+    return [call.cast(step, "float64"), call.emit(R.zeros(step.ty.shape, "int64"))]
 
 
 # Fake quantization: both at once

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
-from torch.ao.quantization import FakeQuantize, FusedMovingAvgObsFakeQuantize, PerChannelMinMaxObserver
+from torch.ao.quantization import (
+    FakeQuantize,
+    FusedMovingAvgObsFakeQuantize,
+    PerChannelMinMaxObserver,
+    default_dynamic_fake_quant,
+)
 
 from compiler.frontend.converters import freeze_fake_quantize
 from compiler.support.errors import ModelError
@@ -57,6 +62,30 @@ CASES = {
         (X[:3],),
     ),
     "choose for zeros": (lambda x: Q.choose_qparams.tensor(x, -128, 127, 1e-5, torch.int8), (X[:3] * 0,)),
+    "tokens": (
+        lambda x, s, z: Q.quantize_per_token(x, s, z, *I8),
+        (X, SCALES[:4, None], torch.tensor([[0], [2], [-4], [100]])),
+    ),
+    "dequantize tokens": (
+        lambda x, s, z: Q.dequantize_per_token(x, s, z, *I8, torch.float32),
+        (LEVELS, SCALES[:4, None], torch.tensor([[0], [2], [-4], [100]])),
+    ),
+    "tokens with their own scales": (
+        lambda x: Q.quantize_per_token(x, *Q.choose_qparams_per_token(x, torch.int8), *I8),
+        (X[:3],),
+    ),
+    "levels within scales at run time": (
+        lambda x, s, z: Q.quantize_per_tensor.tensor(x, s, z, 0, 127, torch.uint8),
+        (X, torch.tensor([0.5]), torch.tensor([3])),
+    ),
+    "fake with more levels than bytes": (
+        lambda x: torch.fake_quantize_per_tensor_affine(x, 0.5, 3, -1000, 1000),
+        (X,),
+    ),
+    "fake per channel in few levels": (
+        lambda x: torch.fake_quantize_per_channel_affine(x, SCALES, ZEROS.int() // 20, 1, -7, 7),
+        (X,),
+    ),
     "fake": (lambda x: torch.fake_quantize_per_tensor_affine(x, 0.5, 3, -128, 127), (X,)),
     "fake by tensors": (
         lambda x: torch.fake_quantize_per_tensor_affine(x, torch.tensor(0.5), torch.tensor(3), -128, 127),
@@ -80,6 +109,27 @@ def test_quantization_stays_explicit():
         as_module(lambda x: Q.dequantize_per_tensor(Q.quantize_per_tensor(x, 0.5, 3, *I8), 0.5, 3, *I8)), (X,)
     )
     assert ops(mod) == ["quantize", "dequantize"]
+
+
+def test_scales_at_run_time_are_vectors_of_rows():
+    """The form that `compiler.passes.lower_dynamic` looks for."""
+
+    def rounded(x):
+        scale, zero = Q.choose_qparams.tensor(x, -128, 127, 1e-5, torch.int8)
+        return Q.dequantize_per_tensor.tensor(
+            Q.quantize_per_tensor.tensor(x, scale, zero, *I8), scale, zero, *I8
+        )
+
+    found = ops(import_module(as_module(rounded), (X,)))
+    assert found[-4:] == ["quantize", "reshape", "dequantize", "reshape"]
+
+
+def test_dynamic_fake_quantization_looks_at_each_input():
+    fake = default_dynamic_fake_quant()
+    frozen = freeze_fake_quantize(fake.eval())
+    for x in (X[:3], X[:3] / 9):
+        torch.testing.assert_close(frozen(x), fake(x))
+    check(frozen, (X[:3],), tolerance=1.01 / 255)  # one level: values lie between two
 
 
 @pytest.mark.parametrize("kind", [FakeQuantize, FusedMovingAvgObsFakeQuantize])
