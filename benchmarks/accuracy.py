@@ -105,7 +105,7 @@ def lite0() -> list[Row]:
 def _peers(source: str, calibrate: str) -> list[tuple[str, Callable[[], Run]]]:
     """Return the peers' int8 models, each made when it is asked for."""
     folder = tempfile.mkdtemp(prefix="kiln-accuracy-")
-    empty = Workload(Path(folder), source, 2, precision="int8", calibrate=calibrate)
+    empty = Workload(Path(folder), source, 1, precision="int8", calibrate=calibrate)
     workload = prepare(empty, {"onnx"})
     found = []
     for runtime, name in ((onnx_runtime, "ONNX Runtime"), (openvino_cpu, "OpenVINO")):
@@ -213,7 +213,7 @@ def _torch(module: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 def _kiln(module: Any, inputs: Any, scheme: str | Recipe, calibrate: Any) -> Run:
     recipe = as_recipe(scheme)
     data = calibrate if recipe.scheme.needs_data else None
-    made = compiler.compile(module, inputs, quantize=recipe, calibrate=data)
+    made = compiler.compile(module, inputs, quantize=recipe, calibrate=data, threads=1)
     assert made.session is not None
     return made.session.run_flat
 

@@ -17,6 +17,7 @@ first: float
 last: quantize
 bias_correction: false
 equalize: true
+balance: 0.6
 samples: 64
 """
 
@@ -40,11 +41,19 @@ def test_a_file_may_state_everything_or_little(tmp_path):
         last="quantize",
         bias_correction=False,
         equalize=True,
+        balance=0.6,
         samples=64,
     )
     assert as_recipe(str(path)) == as_recipe(path) == expected
     path.write_text("first: float", encoding="utf-8")
     assert read_recipe(path) == Recipe(first="float")
+
+
+@pytest.mark.parametrize("text", ["off", "'off'", "false"])
+def test_balancing_is_turned_off_as_yaml_spells_it(text, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"balance: {text}", encoding="utf-8")
+    assert read_recipe(path) == Recipe(balance="off")
 
 
 @pytest.mark.parametrize(
@@ -59,6 +68,9 @@ def test_a_file_may_state_everything_or_little(tmp_path):
         ("first: no", r"expected first to be a text, got False \(bool\)"),
         ("first: int4", "expected first to be quantize or float, got 'int4'"),
         ("bias_correction: 1", r"expected bias_correction to be true or false, got 1 \(int\)"),
+        ("balance: on", r"expected balance to be a text, got True \(bool\)"),
+        ("balance: much", "expected balance to be auto, off or a number, got 'much'"),
+        ("balance: 1.5", "expected balance to be from 0 to 1, got 1.5"),
         ("samples: many", "expected samples to be a number"),
         ("samples: 0", "expected at least 1 sample"),
         ("", "expected 'scheme: int8' and the like in the recipe '.*', got nothing"),
