@@ -188,7 +188,8 @@ class _BlockLayout(Rewriter):
         channels = self._maps[var]
         sources = [self._block(source) for source in channels.sources]
         blocks = channels.whole_blocks([self._channels[source] for source in sources], self.lanes)
-        if blocks is None:
+        # TVM would join bfloat16 as float32.
+        if blocks is None or (len(blocks) > 1 and str(sources[0].ty.dtype) == "bfloat16"):
             made = self._gather_call(sources, channels.picks)
         else:
             parts = [self._blocks_of(sources[each.source], each) for each in blocks]

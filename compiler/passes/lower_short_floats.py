@@ -42,6 +42,8 @@ class _LowerShortFloats(Rewriter):
             short = self._short[expr.args[0]]
             moved = self.emit(relax.Call(expr.op, [short, *expr.args[1:]], expr.attrs, expr.ty_args))
             return self._wide(moved)
+        if is_call(expr, "relax.concat") and (joined := self._concat(expr)) is not None:
+            return joined
         if is_call(expr, "relax.nn.max_pool2d") and expr.args[0] in self._short:
             dtype = str(self._short[expr.args[0]].ty.dtype)
             pooled = self.emit(self._with_own_floats(expr))
@@ -60,6 +62,13 @@ class _LowerShortFloats(Rewriter):
         var = self.emit(relax.op.astype(short, "float32"))
         self._short[var] = short
         return var
+
+    def _concat(self, call: Any) -> Any | None:
+        parts = self.definition(call.args[0])
+        shorts = [self._short.get(part) for part in getattr(parts, "fields", [None])]
+        if None in shorts or len({str(short.ty.dtype) for short in shorts}) != 1:
+            return None
+        return self._wide(self.emit(relax.op.concat(shorts, call.attrs.axis)))
 
     def _product(self, call: Any) -> Any | None:
         data, weight = self._short.get(call.args[0]), array_of(call.args[1])

@@ -31,6 +31,8 @@ def gather_channels(
     """
     image, rows, columns = (_extent(shapes[0][axis], name) for axis, name in ((0, "n"), (2, "h"), (3, "w")))
     width = int(shapes[0][4])
+    # TVM would shuffle a bfloat16 as float32, and round it once more.
+    bits = "uint16" if dtype == "bfloat16" else dtype
     lanes, every, ramp = _integer(width), slice(_integer(0), _integer(width)), tirx.Ramp(0, 1, width)
     blocks = [_lanes(picks[start : start + width], width) for start in range(0, len(picks), width)]
     extents = (image, _integer(len(blocks)), rows, columns)
@@ -54,12 +56,14 @@ def gather_channels(
 
             def load(vector: _Vector) -> Any:
                 if vector is None:
-                    return tirx.Broadcast(tirx.const(0, dtype), width)
-                return inputs[vector[0]][n, vector[1], y, x, ramp]
+                    return tirx.Broadcast(tirx.const(0, bits), width)
+                loaded = inputs[vector[0]][n, vector[1], y, x, ramp]
+                return loaded if bits == dtype else tirx.reinterpret(f"{bits}x{width}", loaded)
 
-            script.buffer_store(
-                output, _choose(block, [_shuffled(each, load) for each in blocks]), [*axes, ramp]
-            )
+            chosen = _choose(block, [_shuffled(each, load) for each in blocks])
+            if bits != dtype:
+                chosen = tirx.reinterpret(f"{dtype}x{width}", chosen)
+            script.buffer_store(output, chosen, [*axes, ramp])
     made: tirx.PrimFunc = builder.get()
     return made
 
