@@ -127,9 +127,10 @@ class Quantizer:
 
         The squared error counts each value alike. In a transformer the few that are far out are those that
         all tokens attend to, and once channels are balanced they are no longer far out for what they cost.
+        An image was bytes once: on a grid over all of its range its values lie exactly.
         """
-        cuts = isinstance(self.recipe.method, LeastSquares) and self.structure.names[var] in self._whole
-        return MinMax() if cuts else self.recipe.method
+        whole = self.structure.names[var] in self._whole or var in set(self.structure.graph.inputs)
+        return MinMax() if whole and isinstance(self.recipe.method, LeastSquares) else self.recipe.method
 
     # What is made of them
 

@@ -65,8 +65,10 @@ class _LowerShortFloats(Rewriter):
 
     def _concat(self, call: Any) -> Any | None:
         parts = self.definition(call.args[0])
-        shorts = [self._short.get(part) for part in getattr(parts, "fields", [None])]
-        if None in shorts or len({str(short.ty.dtype) for short in shorts}) != 1:
+        if not isinstance(parts, relax.Tuple) or any(part not in self._short for part in parts.fields):
+            return None
+        shorts = [self._short[part] for part in parts.fields]
+        if len({str(short.ty.dtype) for short in shorts}) != 1:
             return None
         return self._wide(self.emit(relax.op.concat(shorts, call.attrs.axis)))
 
