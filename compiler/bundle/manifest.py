@@ -231,7 +231,7 @@ def _check_meaning(manifest: Manifest) -> None:
 
 
 def _dtype_known(name: str, tensor: str) -> None:
-    from compiler.bundle.arrays import numpy_dtype
+    from compiler.support.dtypes import numpy_dtype
 
     try:
         numpy_dtype(name)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler.bundle.arrays import numpy_dtype, to_npy
+from compiler.bundle.arrays import to_npy
+from compiler.support.dtypes import numpy_dtype
 from compiler.support.errors import InputError, UsageError, did_you_mean
 from compiler.support.files import atomic_path
 from compiler.support.signature import Signature

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from compiler.support.dtypes import numpy_dtype
 from compiler.support.errors import InputError, did_you_mean
 from compiler.support.signature import Dim, Signature, TensorSpec
 
@@ -238,7 +239,7 @@ def convert(spec: TensorSpec, array: np.ndarray, where: str) -> np.ndarray:
             f"input '{spec.name}': expected {spec.dtype}, got {array.dtype} ({where}); "
             f"convert it with .astype('{spec.dtype}'){scaled}"
         )
-    dtype = _dtype(spec.dtype)
+    dtype = numpy_dtype(spec.dtype)
     if wanted == "int" and array.size:
         low, high = int(array.min()), int(array.max())
         limits = np.iinfo(dtype)
@@ -261,12 +262,3 @@ def _kind(dtype: str) -> str:
     if dtype == "bool":
         return "bool"
     return "float" if "float" in dtype else "int"
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return found
-    return np.dtype(name)

@@ -9,6 +9,7 @@ import numpy as np
 
 from compiler.compress.blocks import finite
 from compiler.compress.scheme import Float
+from compiler.support.dtypes import numpy_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +21,8 @@ class FloatGrid:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of a code; ``ml_dtypes`` supplies the one that numpy lacks."""
-        if self.kind.dtype == "float16":
-            return np.dtype(np.float16)
-        import ml_dtypes
-
-        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return found
+        """The type of a code."""
+        return numpy_dtype(self.kind.dtype)
 
     @property
     def largest(self) -> float:

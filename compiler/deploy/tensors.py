@@ -83,7 +83,7 @@ def as_numpy(value: Any, spec: TensorSpec) -> np.ndarray:
 
 
 def _number(value: float, spec: TensorSpec) -> np.ndarray:
-    from compiler.bundle.arrays import numpy_dtype
+    from compiler.support.dtypes import numpy_dtype
 
     dtype = numpy_dtype(spec.dtype)
     if dtype.kind in "biu" and (isinstance(value, float) or (dtype.kind == "b") != isinstance(value, bool)):

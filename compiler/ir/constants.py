@@ -14,6 +14,19 @@ def array_of(expr: Any) -> np.ndarray | None:
     return expr.value.numpy() if isinstance(expr, tvm.ir.GenericConst) else None
 
 
+def number_of(expr: Any) -> Any:
+    """Return the number that a constant tensor of one element is, or None for anything else."""
+    value = array_of(expr)
+    return None if value is None or value.size != 1 else value.reshape(()).item()
+
+
+def scalar_of(expr: Any) -> float | None:
+    """Return the number that a constant scalar expression is, such as a bound of a clip, or None."""
+    value = getattr(expr, "value", expr)
+    value = getattr(value, "value", value)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
 def constant(value: np.ndarray) -> Any:
     """Return `value` as a contiguous constant."""
     return relax.const(np.asarray(value, order="C"), str(value.dtype))

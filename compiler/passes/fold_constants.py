@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from compiler.ir.constants import array_of, constant
+from compiler.ir.constants import array_of, constant, scalar_of
 from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents
 from compiler.passes.keep_quantized import keep_quantized
 
@@ -156,15 +156,10 @@ def _take(call: Any, x: np.ndarray, indices: np.ndarray) -> np.ndarray | None:
 
 
 def _clip(call: Any, x: np.ndarray) -> np.ndarray | None:
-    low, high = (_bound(each) for each in call.args[1:])
-    return None if low is None or high is None or x.dtype != np.float32 else np.clip(x, low, high)
-
-
-def _bound(expr: Any) -> np.float32 | None:
-    """Return the float of a constant scalar expression, or None."""
-    value = getattr(expr, "value", expr)
-    value = getattr(value, "value", value)
-    return np.float32(value) if isinstance(value, (int, float)) else None
+    low, high = (scalar_of(each) for each in call.args[1:])
+    if low is None or high is None or x.dtype != np.float32:
+        return None
+    return np.asarray(np.clip(x, np.float32(low), np.float32(high)))
 
 
 class _FoldWeights(_FoldConstants):

@@ -17,7 +17,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from compiler.ir.constants import array_of, constant
+from compiler.ir.constants import constant, number_of
 from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_shape
 from compiler.passes.coded_weights import CodedWeights, coded_weights
 from compiler.passes.kernels import OPAQUE, OUT_ELEMWISE_FUSABLE, REDUCTION
@@ -34,17 +34,12 @@ from compiler.passes.kernels.binary import (
 def sign_source(expr: Any, definition: Callable[[Any], Any]) -> Any | None:
     """Return the x of which `expr` is the sign, ``where(x >= 0, 1, -1)``, or None."""
     chosen = definition(expr)
-    if not is_call(chosen, "relax.where") or [_number(each) for each in chosen.args[1:]] != [1, -1]:
+    if not is_call(chosen, "relax.where") or [number_of(each) for each in chosen.args[1:]] != [1, -1]:
         return None
     test = definition(chosen.args[0])
-    if not is_call(test, "relax.greater_equal") or _number(test.args[1]) != 0:
+    if not is_call(test, "relax.greater_equal") or number_of(test.args[1]) != 0:
         return None
     return test.args[0] if str(test.args[0].ty.dtype) == "float32" else None
-
-
-def _number(expr: Any) -> Any:
-    value = array_of(expr)
-    return None if value is None or value.size != 1 else value.reshape(()).item()
 
 
 class _LowerBinary(Rewriter):

@@ -23,6 +23,7 @@ from compiler.ir.rewriter import Rewriter, is_call, module_pass
 from compiler.passes.kernels import ELEMENTWISE
 from compiler.passes.kernels.dynamic import quantize_rows, rescale_rows, row_levels
 from compiler.passes.kernels.quantize import rounding
+from compiler.passes.kernels.tensors import is_one
 from compiler.passes.quantized_weights import Weights, weights_of
 
 _SHIFT = {("uint8", "uint8"): 0, ("int8", "int8"): 0, ("uint8", "int8"): -128, ("int8", "uint8"): 128}
@@ -98,7 +99,7 @@ class _LowerDynamic(Rewriter):
     def _is_each(self, rows: _Rows) -> bool:
         """Tell whether each row of the data has a scale of its own."""
         *leading, _ = rows.data.ty.shape
-        return not _is_one(rows.scale.ty.shape[0]) or all(map(_is_one, leading))
+        return not is_one(rows.scale.ty.shape[0]) or all(map(is_one, leading))
 
     def _call(self, name: str, compute: Callable[..., Any], *arguments: Any) -> Any:
         return self.builder.call_te(
@@ -144,7 +145,7 @@ class _LowerDynamic(Rewriter):
         if scale.ty.ndim == 0 or flat.ty.ndim != 2:
             return False
         last = [expr.ty.shape[expr.ty.ndim - 1] for expr in (flat, data)]
-        return _is_one(flat.ty.shape[0]) or bool(tvm_ffi.structural_equal(*last))
+        return is_one(flat.ty.shape[0]) or bool(tvm_ffi.structural_equal(*last))
 
     def _spanning(self, rows: _Rows) -> tuple[float, float] | None:
         """Return the step and the least scale if scales and zero points span each row of `data`.
@@ -191,10 +192,6 @@ class _LowerDynamic(Rewriter):
     def _operands(self, expr: Any, name: str) -> list[Any] | None:
         call = self.definition(expr)
         return list(call.args) if is_call(call, name) else None
-
-
-def _is_one(extent: Any) -> bool:
-    return isinstance(extent, (int, tvm.tirx.IntImm)) and int(extent) == 1
 
 
 def lower_dynamic(*, unsigned: bool) -> Callable[[tvm.IRModule], tvm.IRModule]:

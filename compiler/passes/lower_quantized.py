@@ -21,7 +21,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from compiler.ir.constants import array_of, constant
+from compiler.ir.constants import array_of, constant, scalar_of
 from compiler.ir.rewriter import Rewriter, is_call, module_pass
 from compiler.passes.quantized_values import Grid, Levels, Value, on_grid
 from compiler.passes.quantized_weights import LAYERS, Weights, weights_of
@@ -295,7 +295,7 @@ class _LowerQuantized(Rewriter):
         return self._as(value.scaled(factor.astype("float32")).added(shift.astype("float32")))
 
     def _clip_between(self, call: Any) -> Any | None:
-        low, high = (_number(bound) for bound in call.args[1:])
+        low, high = (scalar_of(bound) for bound in call.args[1:])
         return None if low is None or high is None else self._clip(call, low, high)
 
     def _clip(self, call: Any, low: float, high: float) -> Any | None:
@@ -348,13 +348,6 @@ def _rounded(value: Any, step: float, levels: Levels) -> Any:
     """Return `value` divided by `step` and rounded to `levels`."""
     zero = constant(np.array(levels.zero, "int32"))
     return relax.op.quantize(value, constant(np.array(step, "float32")), zero, axis=0, out_dtype=levels.dtype)
-
-
-def _number(expr: Any) -> float | None:
-    """Return the number of a constant scalar expression, or None."""
-    value = getattr(expr, "value", expr)
-    value = getattr(value, "value", value)
-    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _broadcast(value: np.ndarray) -> Any:

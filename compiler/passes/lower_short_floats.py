@@ -18,6 +18,7 @@ from tvm import relax
 from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass
 from compiler.passes.kernels.narrow import SHORT_FLOATS
+from compiler.support.dtypes import numpy_dtype
 
 _CONVOLUTIONS = ("relax.nn.conv1d", "relax.nn.conv2d")
 _MOVES = (
@@ -102,19 +103,10 @@ class _LowerShortFloats(Rewriter):
 
 def _exactly(weight: np.ndarray, dtype: str) -> Any | None:
     """Return `weight` in the type `dtype`, or None if it holds other numbers."""
-    kind = _numpy_dtype(dtype)
+    kind = numpy_dtype(dtype)
     with np.errstate(over="ignore"):
         short = weight.astype(kind)
     return constant(short) if np.array_equal(short.astype(np.float32), weight) else None
-
-
-def _numpy_dtype(dtype: str) -> np.dtype[Any]:
-    if dtype == "float16":
-        return np.dtype(np.float16)
-    import ml_dtypes
-
-    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return found
 
 
 lower_short_floats = module_pass(_LowerShortFloats)

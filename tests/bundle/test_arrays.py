@@ -2,7 +2,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from compiler.bundle.arrays import from_npy, numpy_dtype, to_npy
+from compiler.bundle.arrays import from_npy, to_npy
+from compiler.support.dtypes import numpy_dtype
 from compiler.support.errors import BundleError
 
 DTYPES = ["float32", "float16", "float64", "int8", "int64", "uint16", "bool", "bfloat16", "float8_e4m3fn"]

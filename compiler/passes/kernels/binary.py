@@ -18,6 +18,7 @@ from tvm import te, tirx
 
 from compiler.passes.kernels import GROUPS, RULE
 from compiler.passes.kernels.conv2d import Conv2dShape, output_size, with_border
+from compiler.passes.kernels.tensors import at
 
 WORD = 32
 LANES = "kiln.lanes"
@@ -36,8 +37,8 @@ def sign_words(x: Any, lanes: int) -> Any:
 
     def word(*i: Any) -> Any:
         *row, place = i
-        at = (place // lanes * WORD + j) * lanes + place % lanes
-        return te.sum(_bit(_at(x, *row, at), j), axis=[j])
+        element = (place // lanes * WORD + j) * lanes + place % lanes
+        return te.sum(_bit(at(x, *row, element), j), axis=[j])
 
     return te.compute(
         (*x.shape[:-1], x.shape[-1] // WORD), word, name="signs", attrs={RULE: "signs", LANES: lanes}
@@ -59,13 +60,13 @@ def xnor_dense(words: Any, weight: Any, depth: int, outputs: int) -> Any:
     w = te.reduce_axis((0, count), "w")
     differ = te.compute(
         (*words.shape[:-1], panels, lanes),
-        lambda *i: te.sum(_differ(_at(words, *i[:-2], w), weight[i[-2], w, i[-1]]), axis=[w]),
+        lambda *i: te.sum(_differ(at(words, *i[:-2], w), weight[i[-2], w, i[-1]]), axis=[w]),
         name="dense",
         attrs={RULE: "dense"},
     )
     return te.compute(
         (*words.shape[:-1], outputs),
-        lambda *i: (depth - 2 * _at(differ, *i[:-1], i[-1] // lanes, i[-1] % lanes)).astype("float32"),
+        lambda *i: (depth - 2 * at(differ, *i[:-1], i[-1] // lanes, i[-1] % lanes)).astype("float32"),
         name="unpack",
     )
 
@@ -94,7 +95,7 @@ def whole_mean(x: Any) -> Any:
     count = 1
     for extent in x.shape:
         count = count * extent
-    total = te.compute((), lambda: te.sum(_at(x, *axes), axis=axes), name="total")
+    total = te.compute((), lambda: te.sum(at(x, *axes), axis=axes), name="total")
     return te.compute((), lambda: total[()] / tirx.Cast("float32", count), name="mean")
 
 
@@ -109,10 +110,10 @@ def sign_image(x: Any, channels: int) -> Any:
 
     def word(image: Any, place: Any, h: Any, w: Any, _: Any) -> Any:
         channel = place * WORD + j
-        at = (image, channel // lanes, h, w, channel % lanes) if inner else (image, channel, h, w)
+        position = (image, channel // lanes, h, w, channel % lanes) if inner else (image, channel, h, w)
         if channels <= WORD or channels % WORD == 0:
-            return te.sum(_bit(x[at], j), axis=[j])
-        inside = tirx.if_then_else(channel < channels, _bit(x[at], j), tirx.const(0, "uint32"))
+            return te.sum(_bit(x[position], j), axis=[j])
+        inside = tirx.if_then_else(channel < channels, _bit(x[position], j), tirx.const(0, "uint32"))
         return te.sum(inside, axis=[j])
 
     return te.compute((n, -(-channels // WORD), height, width, 1), word, name="signs")
@@ -191,7 +192,3 @@ def _inside(
     place = np.arange(count)[:, None] * stride + np.arange(kernel) * dilation - before
     kinds, which = np.unique((place >= 0) & (place < size), axis=0, return_inverse=True)
     return kinds, which.reshape(-1).astype(np.int32)
-
-
-def _at(tensor: Any, *index: Any) -> Any:
-    return tensor[index]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import te
-
-from compiler.passes.kernels import RULE
 from compiler.passes.kernels.codes import Coding, decode
+from compiler.passes.kernels.dense import dense
 
 
 def coded_dense(
@@ -17,21 +15,4 @@ def coded_dense(
 
     `scale` (ceil(N / c), ceil(K / group), c), if given, has a factor for each `group` of rows of the matrix.
     """
-    weight = decode(words, coding, scale, group)
-    panels, depth, lanes = weight.shape
-    k = te.reduce_axis((0, depth), "k")
-    product = te.compute(
-        (*x.shape[:-1], panels, lanes),
-        lambda *i: te.sum(_at(x, *i[:-2], k) * weight[i[-2], k, i[-1]], axis=[k]),
-        name="dense",
-        attrs={RULE: "dense"},
-    )
-    return te.compute(
-        (*x.shape[:-1], outputs),
-        lambda *i: _at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes),
-        name="unpack",
-    )
-
-
-def _at(tensor: Any, *index: Any) -> Any:
-    return tensor[index]
+    return dense(x, decode(words, coding, scale, group), outputs)

@@ -10,6 +10,7 @@ from tvm import te, tirx
 
 from compiler.passes.kernels import RULE
 from compiler.passes.kernels.narrow import parts_of, widened
+from compiler.passes.kernels.tensors import at, is_one
 
 
 def dense(x: Any, weight: Any, outputs: int) -> Any:
@@ -22,12 +23,12 @@ def dense(x: Any, weight: Any, outputs: int) -> Any:
     k = te.reduce_axis((0, depth), "k")
     product = te.compute(
         (*rows, panels, lanes),
-        lambda *i: te.sum(_at(x, *i[:-2], k) * weight[i[-2], k, i[-1]], axis=[k]),
+        lambda *i: te.sum(at(x, *i[:-2], k) * weight[i[-2], k, i[-1]], axis=[k]),
         name="dense",
         attrs={RULE: "dense"},
     )
     return te.compute(
-        (*rows, outputs), lambda *i: _at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes), name="unpack"
+        (*rows, outputs), lambda *i: at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes), name="unpack"
     )
 
 
@@ -41,7 +42,7 @@ def dense_narrow(x: Any, weight: Any, outputs: int) -> Any:
     product = te.compute(
         (*x.shape[:-1], panels, lanes),
         lambda *i: te.sum(
-            widened(_at(x, *i[:-2], kq * parts + kb)) * widened(weight[i[-2], kq, i[-1], kb]),
+            widened(at(x, *i[:-2], kq * parts + kb)) * widened(weight[i[-2], kq, i[-1], kb]),
             axis=[kq, kb],
         ),
         name="dense",
@@ -49,7 +50,7 @@ def dense_narrow(x: Any, weight: Any, outputs: int) -> Any:
     )
     return te.compute(
         (*x.shape[:-1], outputs),
-        lambda *i: _at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes),
+        lambda *i: at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes),
         name="unpack",
     )
 
@@ -84,7 +85,7 @@ class Operand:
     def at(self, *index: Any) -> Any:
         """Return the element at `index` of what is meant."""
         stored = dict(zip(self.order, index, strict=True))
-        return _at(self.tensor, *(stored[axis] for axis in range(len(index))))
+        return at(self.tensor, *(stored[axis] for axis in range(len(index))))
 
 
 def matmul(a: Any, b: Any, order_a: tuple[int, ...] = (), order_b: tuple[int, ...] = ()) -> Any:
@@ -129,7 +130,7 @@ def packed_matmul(
     product = te.compute(
         (*batch, left.shape[-2], count, lanes),
         lambda *i: te.sum(
-            left.at(*_picked(left, i[:-3]), i[-3], k) * _at(panels, *_picked(right, i[:-3]), i[-2], k, i[-1]),
+            left.at(*_picked(left, i[:-3]), i[-3], k) * at(panels, *_picked(right, i[:-3]), i[-2], k, i[-1]),
             axis=[k],
         ),
         name="dense",
@@ -137,7 +138,7 @@ def packed_matmul(
     )
     return te.compute(
         (*batch, left.shape[-2], columns),
-        lambda *i: _at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes),
+        lambda *i: at(product, *i[:-1], i[-1] // lanes, i[-1] % lanes),
         name="unpack",
     )
 
@@ -151,19 +152,11 @@ def _picked(operand: Operand, index: tuple[Any, ...]) -> list[Any]:
     """Return the leading position in `operand` for the leading `index` of the product."""
     own = operand.shape[:-2]
     leading = index[len(index) - len(own) :]
-    return [0 if _is_one(extent) else i for i, extent in zip(leading, own, strict=True)]
-
-
-def _at(tensor: Any, *index: Any) -> Any:
-    return tensor[index]
-
-
-def _is_one(extent: Any) -> bool:
-    return isinstance(extent, (int, tirx.IntImm)) and int(extent) == 1
+    return [0 if is_one(extent) else i for i, extent in zip(leading, own, strict=True)]
 
 
 def _broadcast(a: list[Any], b: list[Any]) -> list[Any]:
     """Return the broadcast shape of two lists of extents, aligned at their ends."""
     longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
     aligned = [1] * (len(longer) - len(shorter)) + shorter
-    return [y if _is_one(x) else x for x, y in zip(longer, aligned, strict=True)]
+    return [y if is_one(x) else x for x, y in zip(longer, aligned, strict=True)]

@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from tvm import te, tirx
+
+from compiler.passes.kernels.quantize import saturated, within_integers
+from compiler.passes.kernels.tensors import at, is_one
 
 SCALE, RECIPROCAL, ZERO = 0, 1, 2
 """Where a row's levels lie."""
-
-_FAR = float(1 << 20)
-"""Further from zero than any byte, and nearer than what int32 cannot hold."""
 
 
 def row_levels(x: Any, step: float, least: float) -> Any:
@@ -31,13 +30,13 @@ def row_levels(x: Any, step: float, least: float) -> Any:
 
     def reduced(reduce: Any, name: str) -> Any:
         k = te.reduce_axis((0, x.shape[-1]), "k")
-        return te.compute(x.shape[:-1], lambda *i: reduce(_at(x, *i, k), axis=k), name=name)
+        return te.compute(x.shape[:-1], lambda *i: reduce(at(x, *i, k), axis=k), name=name)
 
     low, high = reduced(te.min, "low"), reduced(te.max, "high")
 
     def levels(*index: Any) -> Any:
         *row, which = index
-        least_value, most = tirx.min(_at(low, *row), zero), tirx.max(_at(high, *row), zero)
+        least_value, most = tirx.min(at(low, *row), zero), tirx.max(at(high, *row), zero)
         scale = tirx.max((most - least_value) * tirx.const(step, "float32"), tirx.const(least, "float32"))
         point = tirx.nearbyint((zero - least_value) / scale)
         others = tirx.Select(which == RECIPROCAL, tirx.const(1, "float32") / scale, point)
@@ -48,13 +47,15 @@ def row_levels(x: Any, step: float, least: float) -> Any:
 
 def quantize_rows(x: Any, levels: Any, dtype: str, shift: int, rounded: Callable[[Any], Any]) -> Any:
     """Return the codes of `x` (..., K), bytes of `dtype`: those of its `levels`, moved by `shift`."""
-    info = np.iinfo(dtype)
 
     def code(*index: Any) -> Any:
         given = x[index] * _level(levels, index, RECIPROCAL)
-        given = tirx.max(tirx.min(given, tirx.const(_FAR, "float32")), tirx.const(-_FAR, "float32"))
-        whole = rounded(given) + _level(levels, index, ZERO).astype("int32") + tirx.const(shift, "int32")
-        return tirx.min(tirx.max(whole, tirx.const(int(info.min), "int32")), int(info.max)).astype(dtype)
+        whole = (
+            rounded(within_integers(given))
+            + _level(levels, index, ZERO).astype("int32")
+            + tirx.const(shift, "int32")
+        )
+        return saturated(whole, dtype)
 
     return te.compute(x.shape, code, name="quantize_rows")
 
@@ -75,13 +76,5 @@ def rescale_rows(sums: Any, levels: Any, weight_sums: Any, scale: Any, shift: in
 
 def _level(levels: Any, index: tuple[Any, ...], which: int) -> Any:
     """Return a level of the row of `index`, or the one that all rows share."""
-    row = [0 if _is_one(extent) else i for i, extent in zip(index[:-1], levels.shape[:-1], strict=True)]
-    return _at(levels, *row, which)
-
-
-def _at(tensor: Any, *index: Any) -> Any:
-    return tensor[index]
-
-
-def _is_one(extent: Any) -> bool:
-    return isinstance(extent, (int, tirx.IntImm)) and int(extent) == 1
+    row = [0 if is_one(extent) else i for i, extent in zip(index[:-1], levels.shape[:-1], strict=True)]
+    return at(levels, *row, which)

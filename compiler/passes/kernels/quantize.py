@@ -15,7 +15,7 @@ import numpy as np
 import tvm
 from tvm import relax, te, tirx
 
-from compiler.ir.constants import array_of
+from compiler.ir.constants import number_of
 
 _FAR = float(1 << 20)
 """Further from zero than any byte, and nearer than what int32 cannot hold."""
@@ -39,17 +39,11 @@ def rounding(*, cpu: bool) -> Callable[[Any], Any]:
 
 def _legalize(builder: relax.BlockBuilder, call: Any, compute: Callable[..., Any]) -> Any:
     name = call.op.name.removeprefix("relax.")
-    scalars = [_number(argument) for argument in call.args[1:]]
+    scalars = [number_of(argument) for argument in call.args[1:]]
     tensors = [a for a, number in zip(call.args[1:], scalars, strict=True) if number is None]
     return builder.call_te(
         lambda x, *rest: compute(x, *_fill(scalars, rest)), call.args[0], *tensors, primfunc_name_hint=name
     )
-
-
-def _number(expr: Any) -> Any:
-    """Return the number that a constant of one element is, or None."""
-    value = array_of(expr)
-    return None if value is None or value.size != 1 else value.reshape(()).item()
 
 
 def _fill(scalars: list[Any], tensors: tuple[Any, ...]) -> list[Any]:
@@ -66,7 +60,6 @@ def _at(parameter: Any, index: tuple[Any, ...], axis: int) -> Any:
 
 def _quantized(call: Any, rounded: Callable[[Any], Any]) -> Callable[..., Any]:
     dtype, axis = str(call.attrs.out_dtype), int(call.attrs.axis)
-    info = np.iinfo(dtype)
 
     def compute(x: Any, scale: Any, zero: Any) -> Any:
         def value(*index: Any) -> Any:
@@ -79,16 +72,27 @@ def _quantized(call: Any, rounded: Callable[[Any], Any]) -> Callable[..., Any]:
                 given = given * tirx.const(float(np.float32(1) / np.float32(step)), "float32")
             if step != 1:
                 # Larger ones have no integer. A step of 1 is our own lowering's, which knows its bounds.
-                given = tirx.max(tirx.min(given, tirx.const(_FAR, "float32")), tirx.const(-_FAR, "float32"))
+                given = within_integers(given)
             # Rounded before the zero point is added: ties would go the other way for odd ones.
             whole = rounded(given)
             whole = whole + (shift if isinstance(shift, int) else shift.astype("int32"))
-            most, least = tirx.const(int(info.max), "int32"), tirx.const(int(info.min), "int32")
-            return tirx.min(tirx.max(whole, least), most).astype(dtype)
+            return saturated(whole, dtype)
 
         return te.compute(x.shape, value, name="quantize")
 
     return compute
+
+
+def within_integers(value: Any) -> Any:
+    """Return a float32 expression, cut to what int32 can hold and no byte is."""
+    return tirx.max(tirx.min(value, tirx.const(_FAR, "float32")), tirx.const(-_FAR, "float32"))
+
+
+def saturated(whole: Any, dtype: str) -> Any:
+    """Return an int32 expression as a byte of `dtype`, the nearest where it is none."""
+    info = np.iinfo(dtype)
+    most, least = tirx.const(int(info.max), "int32"), tirx.const(int(info.min), "int32")
+    return tirx.min(tirx.max(whole, least), most).astype(dtype)
 
 
 def _rounded_by_llvm(x: Any) -> Any:
