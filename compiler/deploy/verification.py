@@ -61,11 +61,14 @@ def relative_error(got: np.ndarray, want: np.ndarray) -> float:
     """Return max |got - want| / (max want - min want), over finite values.
 
     Where the range is below 1 % of the magnitude (one value, or hardly different ones) the magnitude
-    counts, and 1 if that is 0. Infinite where shapes or dtypes differ, where NaNs or infinities stand at
-    different places, and for integers or bools that differ.
+    counts, and 1 if that is 0. The range of bytes is 255: they are levels of what is quantized. Infinite
+    where shapes or dtypes differ, where NaNs or infinities stand at different places, and for wider integers
+    or bools that differ.
     """
     if got.shape != want.shape or got.dtype != want.dtype:
         return float("inf")
+    if want.dtype.kind in "iu" and want.dtype.itemsize == 1:
+        return float(np.abs(got.astype(np.int32) - want).max(initial=0)) / 255
     if want.dtype.kind in "biu":
         return 0.0 if np.array_equal(got, want) else float("inf")
     have, wanted = got.astype(np.float64), want.astype(np.float64)

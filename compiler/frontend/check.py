@@ -40,7 +40,8 @@ class OutputCheck:
 
     `scale` is max - min of the expected values (their magnitude where they hardly differ from one
     another). `mismatch` tells of what no tolerance excuses: another shape or dtype, NaN or infinity in
-    other places. Integers and bools must be equal.
+    other places. Integers and bools must be equal; the levels of quantized outputs, bytes, have a range
+    of 255.
     """
 
     name: str
@@ -165,7 +166,9 @@ def compare(
 
 
 def _compare_one(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: float) -> OutputCheck:
-    exact = expected.dtype.kind not in "f"
+    # Bytes are levels of what is quantized: where a step of them may be lost, as in floats.
+    levels = expected.dtype.kind in "iu" and expected.dtype.itemsize == 1 and tolerance >= 1 / 255
+    exact = expected.dtype.kind not in "f" and not levels
     limit = 0.0 if exact else tolerance
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         text = f"expected {_kind(expected)}, got {_kind(actual)}"
@@ -181,7 +184,7 @@ def _compare_one(name: str, expected: np.ndarray, actual: np.ndarray, tolerance:
     mismatch = _special(wide, other)
     finite = np.isfinite(wide) & np.isfinite(other)
     error = float(np.abs(wide[finite] - other[finite]).max(initial=0.0))
-    scale = 1.0 if exact else _scale(wide[np.isfinite(wide)])
+    scale = 255.0 if levels else 1.0 if exact else _scale(wide[np.isfinite(wide)])
     return OutputCheck(name, error, error / scale, scale, limit, mismatch)
 
 

@@ -17,6 +17,8 @@ from tvm import relax, tirx
 
 from compiler.frontend.input_text import InputText
 from compiler.frontend.model import Arrays, Model
+from compiler.frontend.onnx_quantized import with_pairs
+from compiler.frontend.pairwise import pairwise
 from compiler.frontend.program import verify
 from compiler.support.errors import ModelError, UsageError, did_you_mean
 from compiler.support.signature import Dim, Signature, TensorSpec
@@ -136,10 +138,10 @@ def _import(proto: Any, specs: Sequence[TensorSpec], dims: Ranges, path: Path) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            mod = from_onnx(proto, shape_dict=shapes, keep_params_in_input=False)
+            mod = from_onnx(with_pairs(proto), shape_dict=shapes, keep_params_in_input=False)
         except Exception as error:
             raise _explain(proto, path, error) from error
-    return _return_tuple(mod, dims)
+    return pairwise(_return_tuple(mod, dims))
 
 
 def _return_tuple(mod: tvm.IRModule, dims: Ranges) -> tvm.IRModule:

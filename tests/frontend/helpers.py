@@ -9,12 +9,21 @@ from tvm import relax
 from compiler.frontend.check import check
 
 
-def execute(mod, inputs):
-    """Compile `mod` with TVM's own pipeline and run it."""
+def compiled(mod):
+    """Return the function from arrays to arrays that TVM's own pipeline makes of `mod`."""
     executable = tvm.compile(mod, target=tvm.target.Target("llvm"))
     machine = relax.VirtualMachine(executable, tvm.cpu())
-    arrays = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in inputs]
-    return [output.numpy() for output in machine["main"](*arrays)]
+
+    def run(inputs):
+        arrays = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in inputs]
+        return [output.numpy() for output in machine["main"](*arrays)]
+
+    return run
+
+
+def execute(mod, inputs):
+    """Compile `mod` with TVM's own pipeline and run it."""
+    return compiled(mod)(inputs)
 
 
 def assert_imported(model, seed=0):
