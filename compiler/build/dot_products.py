@@ -71,7 +71,7 @@ def _whole(store: Any, lanes: int, name: str) -> Any:
     sums, dtype = tirx.BufferLoad(store.buffer, place), str(x.source.dtype).replace("uint16", "bfloat16")
     parts = parts_of(dtype)
     shared = tirx.reinterpret("int32", _vector(x, parts))
-    result = step(name, sums, shared, _vector(w, parts * lanes), lanes, dtype)
+    result = step(name, sums, shared, _weights(w, parts, lanes), lanes, dtype)
     return tirx.BufferStore(store.buffer, result, place)
 
 
@@ -100,14 +100,21 @@ def _factors(store: Any) -> tuple[Any, Any]:
 
 
 def _narrow(wide: Any) -> Any:
-    """Return what `wide` was made of by casts, and of the bits of bfloat16 by a shift."""
+    """Return what `wide` was made of by casts, and by shifts the bits of bfloat16 or the bytes of a word."""
     if isinstance(wide, tirx.Cast):
         return _narrow(wide.value)
-    if isinstance(wide, tirx.LShift):
+    if isinstance(wide, (tirx.LShift, tirx.RShift)):
         return _narrow(wide.a)
     if isinstance(wide, tvm.ir.Call) and wide.op.name == "tirx.reinterpret":
         return _narrow(wide.args[0])
     return wide
+
+
+def _weights(load: Any, parts: int, lanes: int) -> Any:
+    """Return the numbers of all lanes, also where they were packed into words."""
+    if str(load.source.dtype) == "int32":
+        return tirx.reinterpret(f"int8x{parts * lanes}", _vector(load, lanes))
+    return _vector(load, parts * lanes)
 
 
 def _vector(load: Any, width: int) -> Any:

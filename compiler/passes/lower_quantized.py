@@ -8,7 +8,7 @@ times factors, plus an offset, within bounds. Biases, residual additions, ReLUs 
 become one multiplication and one addition an element, in registers, at the end of the layer (B. Jacob and
 others, Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, arXiv
 1712.05877). Operators that only move or choose elements (max pooling, reshapes, transpositions, slices,
-concatenations) work on the bytes.
+concatenations) work on the bytes. Products of two activations: `compiler.passes.quantized_products`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from tvm import relax
 
 from compiler.ir.constants import array_of, constant, scalar_of
 from compiler.ir.rewriter import Rewriter, is_call, module_pass
+from compiler.passes.quantized_products import product, why_not_in_integers
 from compiler.passes.quantized_values import Grid, Levels, Value, on_grid
-from compiler.passes.quantized_weights import LAYERS, Weights, weights_of
+from compiler.passes.quantized_weights import LAYERS, TWO_ACTIVATIONS, Weights, weights_of
 from compiler.passes.split_conv_transpose import split_of
 
 _BYTES = ("int8", "uint8")
@@ -175,7 +176,11 @@ class _LowerQuantized(Rewriter):
     def _layer(self, call: Any) -> Any | None:
         """Return the integer form of a layer whose input is bytes and whose weights are."""
         value, weights = self._value(call.args[0]), weights_of(call, self.definition)
-        if value is None or value.grid is None or isinstance(weights, str):
+        if value is None or value.grid is None:
+            return None
+        if weights == TWO_ACTIVATIONS:
+            return self._activations(call, value.grid)
+        if isinstance(weights, str):
             return None
         factor = weights.scale.astype("float64") * value.grid.scale
         found = self._product(call, value.grid, weights, factor)
@@ -185,6 +190,13 @@ class _LowerQuantized(Rewriter):
             sums = self._product(call, value.grid, ones, factor * weights.moved)
             found = None if sums is None else found.plus(sums)
         return None if found is None else self._as(found)
+
+    def _activations(self, call: Any, left: Grid) -> Any | None:
+        """Return the integer form of a product of two activations, if the second is bytes too."""
+        right = self._value(call.args[1])
+        if right is None or right.grid is None or why_not_in_integers(call) is not None:
+            return None
+        return self._as(product(self, left, right.grid))
 
     def _product(self, call: Any, grid: Grid, weights: Weights, factor: np.ndarray) -> Value | None:
         """Return what a layer with the codes of `weights` gives, times a `factor` for each output."""

@@ -17,7 +17,9 @@ from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE
 from compiler.passes.kernels import dense as kernel
-from compiler.passes.kernels.narrow import are_narrow, parts_of
+from compiler.passes.kernels.narrow import BYTES, are_narrow, parts_of
+from compiler.passes.kernels.narrow_matmul import narrow_matmul
+from compiler.passes.quantized_products import stored_of, why_not_in_integers
 
 _WORTH_PACKING = 4
 """Rows that share a matrix from which on packing it pays: it costs about as much as two of them."""
@@ -34,6 +36,8 @@ class _PackDense(Rewriter):
         weight = self._weight(right)
         if weight is not None and are_narrow(str(left.ty.dtype), str(weight.dtype)):
             return self._narrow(left, weight) if left.ty.ndim >= 2 else expr
+        if weight is None and self._are_bytes(expr):
+            return self._narrow_product(left, right)
         if any(str(operand.ty.dtype) != "float32" for operand in (left, right)):
             return expr
         if weight is not None and left.ty.ndim >= 2:
@@ -47,15 +51,41 @@ class _PackDense(Rewriter):
     def _narrow(self, left: Any, weight: np.ndarray) -> Any:
         """Return the product of bytes or short floats; as many as fill 32 bits are taken at a time."""
         depth, outputs = weight.shape
-        if missing := -depth % parts_of(weight.dtype):
-            widths = [0] * (2 * left.ty.ndim - 1) + [missing]
-            left = self.emit(relax.op.nn.pad(left, widths))
+        left = self._padded(left, -depth % parts_of(weight.dtype))
         packed = constant(kernel.pack_narrow_dense_weights(weight, self.lanes))
         return self._call(lambda x, w: kernel.dense_narrow(x, w, outputs), left, packed, name="dense")
 
+    def _padded(self, left: Any, missing: int) -> Any:
+        """Return `left` with `missing` zeros after each row."""
+        if not missing:
+            return left
+        return self.emit(relax.op.nn.pad(left, [0] * (2 * left.ty.ndim - 1) + [missing]))
+
+    def _are_bytes(self, call: Any) -> bool:
+        """Tell whether two activations of bytes are multiplied whose depth and columns are numbers."""
+        left, right = call.args
+        data, weight = (str(operand.ty.dtype) for operand in (left, right))
+        if str(call.attrs.out_dtype) != "int32" or data not in BYTES or not are_narrow(data, weight):
+            return False
+        return why_not_in_integers(call) is None
+
+    def _narrow_product(self, left: Any, right: Any) -> Any:
+        """Return the product of two activations of bytes; transpositions become part of its reads.
+
+        All but one of the left operand that tears rows apart: four bytes of a row have to lie side by side.
+        """
+        (rows, order_a), (right, order_b) = stored_of(self, left), stored_of(self, right)
+        if order_a[-1] != len(order_a) - 1:
+            rows, order_a = left, ()
+        depth = int(right.ty.shape[order_b[-2]])
+        rows = self._padded(rows, -depth % parts_of("int8"))
+        return self._call(
+            lambda a, b: narrow_matmul(a, b, self.lanes, order_a, order_b), rows, right, name="matmul"
+        )
+
     def _product(self, left: Any, right: Any) -> Any:
         """Return the product of two activations; transpositions of both become part of its reads."""
-        (left, order_a), (right, order_b) = self._stored(left), self._stored(right)
+        (left, order_a), (right, order_b) = stored_of(self, left), stored_of(self, right)
         columns = right.ty.shape[order_b[-1]]
         rows = left.ty.shape[order_a[-2]]
         known = isinstance(columns, (int, tirx.IntImm)) and int(columns) > 1
@@ -68,15 +98,6 @@ class _PackDense(Rewriter):
                 name="matmul",
             )
         return self._call(lambda a, b: kernel.matmul(a, b, order_a, order_b), left, right, name="matmul")
-
-    def _stored(self, expr: Any) -> tuple[Any, tuple[int, ...]]:
-        """Return what `expr` is a transposition of, and the transposition."""
-        call, rank = self.definition(expr), expr.ty.ndim
-        if not is_call(call, "relax.permute_dims"):
-            return expr, tuple(range(rank))
-        axes = call.attrs.axes
-        order = range(rank)[::-1] if axes is None else [int(axis) % rank for axis in axes]
-        return call.args[0], tuple(order)
 
     def _call(self, compute: Any, *arguments: Any, name: str) -> Any:
         return self.builder.call_te(

@@ -10,7 +10,8 @@ import tvm
 
 from compiler.ir.graph import Graph
 from compiler.ir.rewriter import is_call
-from compiler.passes.quantized_weights import LAYERS, weights_of
+from compiler.passes.quantized_products import why_not_in_integers
+from compiler.passes.quantized_weights import LAYERS, TWO_ACTIVATIONS, weights_of
 
 
 def is_quantized(mod: tvm.IRModule) -> bool:
@@ -61,6 +62,8 @@ def _reason(graph: Graph, var: Any) -> tuple[str, str]:
 
     weights = weights_of(call, definition)
     name = _NAMES.get(call.op.name, "convolution")
+    if weights == TWO_ACTIVATIONS:
+        return name, _reason_of_product(graph, call)
     if isinstance(weights, str):
         return name, weights
     source = _source(graph, call.args[0])
@@ -69,6 +72,19 @@ def _reason(graph: Graph, var: Any) -> tuple[str, str]:
     if is_call(call, "relax.nn.conv2d_transpose") and _reads_bytes(source):
         return name, "it is dilated or grouped"
     return name, "its input is not quantized"
+
+
+def _reason_of_product(graph: Graph, call: Any) -> str:
+    """Return why a product of two activations is in float."""
+    sources = [_source(graph, operand) for operand in call.args]
+    if any(is_call(source, "relax.dequantize") for source in sources):
+        return "the scales of the two activations that it multiplies are computed at run time"
+    quantized = [_reads_bytes(source) for source in sources]
+    if not any(quantized):
+        return TWO_ACTIVATIONS
+    return (all(quantized) and why_not_in_integers(call)) or (
+        "one of the two activations that it multiplies is not quantized"
+    )
 
 
 def _reads_bytes(source: Any) -> bool:

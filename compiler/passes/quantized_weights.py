@@ -22,6 +22,9 @@ LAYERS = (
     "relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d", "relax.nn.conv2d_transpose", "relax.matmul",
 )  # fmt: skip
 
+TWO_ACTIVATIONS = "it multiplies two activations"
+"""Why a matrix product has no weights."""
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -59,7 +62,7 @@ def weights_of(call: Any, definition: Callable[[Any], Any]) -> Weights | str:
     if array_of(given) is not None:
         return "its weights are not quantized"
     if not is_call(given, "relax.dequantize") or array_of(given.args[0]) is None:
-        return "it multiplies two activations"
+        return TWO_ACTIVATIONS
     stored, scale, zero = (array_of(argument) for argument in given.args)
     if stored is None or scale is None or zero is None:
         return "its weights have scales that are computed at run time"

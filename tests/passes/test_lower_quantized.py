@@ -114,7 +114,34 @@ def offset_dense(emit, x):
     return q(emit, emit(R.matmul(rows, weights)), 0.6, 100)
 
 
+def heads(emit, x, shape=(2, 3, 25, 8), zero=128, dtype="uint8"):
+    return q(emit, emit(R.reshape(x, shape)), 0.03, zero, dtype)
+
+
+def attention(emit, x):
+    """Two products, a softmax between: queries, keys and values are the same but for their levels."""
+    queries, keys, values = (heads(emit, x, zero=zero) for zero in (120, 128, 140))
+    scores = emit(R.matmul(queries, emit(R.permute_dims(keys, [0, 1, 3, 2]))))
+    weights = q(emit, emit(R.nn.softmax(emit(R.multiply(scores, _scalar(0.2))), -1)), 1 / 255)
+    rows = emit(R.permute_dims(emit(R.matmul(weights, values)), [0, 2, 1, 3]))
+    return q(emit, emit(R.reshape(rows, (2, 25, 24))), 0.02, 110)
+
+
+def product(emit, x, left, right, order=None, **options):
+    first, second = heads(emit, x, left, **options), heads(emit, x, right, 99)
+    second = second if order is None else emit(R.permute_dims(second, order))
+    return q(emit, emit(R.matmul(first, second)), 0.3, 100)
+
+
 NETS = {
+    "attention": attention,
+    "a product of activations": lambda emit, x: product(emit, x, (6, 10, 20), (6, 20, 10)),
+    "a product of signed activations": lambda emit, x: product(
+        emit, x, (6, 10, 20), (6, 20, 10), zero=-7, dtype="int8"
+    ),
+    "a product with one matrix": lambda emit, x: product(emit, x, (2, 3, 10, 20), (60, 20), [1, 0]),
+    "a product that broadcasts": lambda emit, x: product(emit, x, (2, 1, 60, 10), (1, 12, 10, 10)),
+    "a product of one row": lambda emit, x: product(emit, x, (40, 1, 30), (40, 30, 1)),
     "weights with zero points": lambda emit, x: offset_convolution(emit, x, zero=128),
     "weights far from zero": offset_convolution,
     "signed weights far from zero": lambda emit, x: offset_convolution(emit, x, dtype="int8", zero=-100),
@@ -258,7 +285,11 @@ STAY = {
     "scales along what is summed": _scales_on_inputs,
     "float weights": lambda emit, x: R.nn.conv2d(q(emit, x, 0.03), const(4, 6, 1, 1)),
     "a float input": lambda emit, x: R.nn.conv2d(x, w(emit, 4, 6, 1, 1)),
-    "two activations": lambda emit, x: R.matmul(q(emit, x, 0.03), q(emit, x, 0.03)),
+    "a product with a float": lambda emit, x: R.matmul(q(emit, x, 0.03), x),
+    "a product of a float": lambda emit, x: R.matmul(x, q(emit, x, 0.03)),
+    "a product with a vector": lambda emit, x: R.matmul(
+        q(emit, x, 0.03), emit(R.squeeze(q(emit, emit(R.mean(x, [0, 1, 2], keepdims=True)), 0.003)))
+    ),
     "dilated and transposed": lambda emit, x: R.nn.conv2d_transpose(
         q(emit, x, 0.03), w(emit, 6, 4, 3, 3, axis=1), dilation=2
     ),

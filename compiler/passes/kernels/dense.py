@@ -93,13 +93,13 @@ def matmul(a: Any, b: Any, order_a: tuple[int, ...] = (), order_b: tuple[int, ..
 
     The orders transpose what is stored to these axes, as `permute_dims` would, and need no copy.
     """
-    left, right = _operands(a, b, order_a, order_b)
-    batch = _broadcast(left.shape[:-2], right.shape[:-2])
+    left, right = operands(a, b, order_a, order_b)
+    batch = broadcast(left.shape[:-2], right.shape[:-2])
     k = te.reduce_axis((0, left.shape[-1]), "k")
     return te.compute(
         (*batch, left.shape[-2], right.shape[-1]),
         lambda *i: te.sum(
-            left.at(*_picked(left, i[:-2]), i[-2], k) * right.at(*_picked(right, i[:-2]), k, i[-1]),
+            left.at(*picked(left, i[:-2]), i[-2], k) * right.at(*picked(right, i[:-2]), k, i[-1]),
             axis=[k],
         ),
         name="matmul",
@@ -114,8 +114,8 @@ def packed_matmul(
 
     It is first packed into panels (..., ceil(N / lanes), K, lanes), zeros past N.
     """
-    left, right = _operands(a, b, order_a, order_b)
-    batch, (depth, columns) = _broadcast(left.shape[:-2], right.shape[:-2]), right.shape[-2:]
+    left, right = operands(a, b, order_a, order_b)
+    batch, (depth, columns) = broadcast(left.shape[:-2], right.shape[:-2]), right.shape[-2:]
     count = -(-int(columns) // lanes)
 
     def packed(*i: Any) -> Any:
@@ -130,7 +130,7 @@ def packed_matmul(
     product = te.compute(
         (*batch, left.shape[-2], count, lanes),
         lambda *i: te.sum(
-            left.at(*_picked(left, i[:-3]), i[-3], k) * at(panels, *_picked(right, i[:-3]), i[-2], k, i[-1]),
+            left.at(*picked(left, i[:-3]), i[-3], k) * at(panels, *picked(right, i[:-3]), i[-2], k, i[-1]),
             axis=[k],
         ),
         name="dense",
@@ -143,19 +143,20 @@ def packed_matmul(
     )
 
 
-def _operands(a: Any, b: Any, order_a: tuple[int, ...], order_b: tuple[int, ...]) -> tuple[Operand, Operand]:
+def operands(a: Any, b: Any, order_a: tuple[int, ...], order_b: tuple[int, ...]) -> tuple[Operand, Operand]:
+    """Return both factors of a product, read in the order of their axes where none other is given."""
     orders = (order_a or tuple(range(len(a.shape)))), (order_b or tuple(range(len(b.shape))))
     return Operand(a, orders[0]), Operand(b, orders[1])
 
 
-def _picked(operand: Operand, index: tuple[Any, ...]) -> list[Any]:
+def picked(operand: Operand, index: tuple[Any, ...]) -> list[Any]:
     """Return the leading position in `operand` for the leading `index` of the product."""
     own = operand.shape[:-2]
     leading = index[len(index) - len(own) :]
     return [0 if is_one(extent) else i for i, extent in zip(leading, own, strict=True)]
 
 
-def _broadcast(a: list[Any], b: list[Any]) -> list[Any]:
+def broadcast(a: list[Any], b: list[Any]) -> list[Any]:
     """Return the broadcast shape of two lists of extents, aligned at their ends."""
     longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
     aligned = [1] * (len(longer) - len(shorter)) + shorter
