@@ -22,6 +22,7 @@ from compiler.compress.calibrate import Run
 from compiler.compress.data import CalibrationData, open_data, random_data
 from compiler.compress.equalize import equalize
 from compiler.compress.images import ImageTransform
+from compiler.compress.moments import gather
 from compiler.compress.quantize import Build, Goal, Material, quantize
 from compiler.compress.quantizer import Quantizer
 from compiler.compress.recipe import Recipe, as_recipe
@@ -75,6 +76,8 @@ def make_request(
     """
     chosen = as_recipe(recipe)
     chosen.check_scheme()
+    if chosen.rounding == "adaptive" and calibrate is None:
+        raise UsageError("adaptive rounding needs data to adapt to: give some with --calibrate")
     if transform is not None and calibrate is None:
         raise UsageError("an image transform needs calibration data: give a folder of images")
     if max_drop is not None and not max_drop >= 0:
@@ -141,6 +144,9 @@ def compress(imported: frontend.Model, request: Request, build: Build) -> Compre
     if sites := sites_of(quantizer):
         with stage("balance"):
             quantizer = balanced(quantizer, sites, data, build)
+    if request.recipe.rounding == "adaptive":
+        with stage("round"):
+            quantizer.round_by(gather(quantizer, data, build))
     with stage("observe"):
         exact = build(quantizer.observing(), model.signature)
         if request.check:

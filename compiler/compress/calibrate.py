@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -16,13 +16,20 @@ from compiler.compress.facts import DataFacts
 from compiler.compress.observers import Observer
 from compiler.support.errors import InputError, UsageError
 from compiler.support.files import atomic_path
-from compiler.support.progress import note
+from compiler.support.progress import Progress, note
 
 Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 """Computes the observed tensors of a model from its inputs, in the order of its signature."""
 
+
+class Watching(Protocol):
+    """Keeps something of the values of one tensor."""
+
+    def update(self, values: np.ndarray) -> None:
+        """Take in one array."""
+
+
 _FORMAT = 2
-_SECONDS_BETWEEN_NOTES = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +141,16 @@ def calibrate(
 ) -> Statistics:
     """Run the model on all of `data`, and have each observer look at its tensor.
 
+    See `watch`.
+    """
+    return Statistics(observers, watch(run, data, observers, remark=remark))
+
+
+def watch(
+    run: Run, data: CalibrationData, observers: Mapping[str, Watching], *, remark: bool = True
+) -> DataFacts:
+    """Run the model on all of `data`, have each observer look at its tensor, and say what the data was.
+
     Args:
         run: gives as many arrays as there are observers, in their order.
         data: goes through the model once, batch by batch; nothing of it is kept.
@@ -144,7 +161,7 @@ def calibrate(
         InputError: the data is empty or cannot be taken by the model, or the model computes NaN or infinity.
     """
     tally = data.tally()
-    begin = said = time.perf_counter()
+    progress = Progress("sample", data.length)
     for batch in data:
         tally.add(batch)
         arrays = run(list(batch.values()))
@@ -156,17 +173,8 @@ def calibrate(
                     f"the model's tensor '{name}' cannot be quantized: {error} (sample {tally.batches - 1} "
                     f"of {data.origin}); look at that sample, or keep the layer in float"
                 ) from error
-        now = time.perf_counter()
-        if now - said > _SECONDS_BETWEEN_NOTES:
-            said = now
-            note(_progress(tally.batches, data.length, now - begin))
+        progress.done(tally.batches)
     facts = data.facts(tally)
     for text in facts.notes if remark else ():
         note(text)
-    return Statistics(observers, facts)
-
-
-def _progress(done: int, length: int | None, seconds: float) -> str:
-    if length is None:
-        return f"sample {done}"
-    return f"sample {done} of {length}, {seconds / done * (length - done):.0f} s left"
+    return facts

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import tvm
 
 from compiler.compress.activations import RunTime, StoredGrid
@@ -31,6 +32,7 @@ from compiler.ir.constants import array_of, constant
 from compiler.ir.graph import Graph
 from compiler.ir.rewriter import is_call
 from compiler.support.errors import InputError, ModelError, UsageError, did_you_mean
+from compiler.support.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,14 @@ class Quantizer:
         """
         statistics.require(self.structure.names[var] for var in self.observed)
         self._statistics = statistics
+
+    def round_by(self, moments: Mapping[Any, np.ndarray]) -> None:
+        """Round weights adaptively, by the second moments of what each layer reads, by the value it gives."""
+        self.weights = {}
+        progress = Progress("layer", len(self.most.layers))
+        for number, layer in enumerate(self.most.layers, 1):
+            self.weights[layer.var] = self._weights(layer, moments.get(layer.var))
+            progress.done(number)
 
     @property
     def statistics(self) -> Statistics:
@@ -192,12 +202,13 @@ class Quantizer:
         changes = (self.weights, self.corrections)
         return Simulation(self.model, self.most, *changes, outputs, self.scheme.activations)
 
-    def _weights(self, layer: Layer) -> QuantizedWeights:
+    def _weights(self, layer: Layer, moments: np.ndarray | None = None) -> QuantizedWeights:
         call = self.structure.graph.definition(layer.var)
         values = array_of(call.args[1])
         assert values is not None
         try:
-            return quantize_weights(values, self.scheme.weights, output_axis(call), input_axis(call))
+            axes = (output_axis(call), input_axis(call))
+            return quantize_weights(values, self.scheme.weights, *axes, moments)
         except InputError as error:
             raise ModelError(f"the weights of layer '{layer.name}' cannot be quantized: {error}") from error
 

@@ -7,6 +7,7 @@ A recipe can be read from YAML; every key may be left out:
     skip: [head.*, conv2d_0]    # layers that stay in float, by name or pattern
     first: float                # the layers that read the network's input: quantize or float
     last: quantize              # the layers that no other follows
+    rounding: nearest           # of weights: nearest, or adaptive: by what the data makes of the errors
     bias_correction: true
     equalize: false
     balance: auto               # move wide channels into weights behind norms: auto, off, or how much, 0 to 1
@@ -27,6 +28,7 @@ from compiler.support.errors import UsageError, did_you_mean
 
 _LARGEST = 1 << 20
 _POLICIES = ("quantize", "float")
+_ROUNDINGS = ("nearest", "adaptive")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Recipe:
         first: ``"quantize"``, or ``"float"``, the layers that read an input of the network; None leaves it to
             the scheme: with weights of one bit they stay in float.
         last: the same for layers that no other layer follows.
+        rounding: of weights, ``"nearest"``, or ``"adaptive"``: such that errors make up for each other on the
+            calibration data (`compiler.compress.adaptive`).
         bias_correction: move the mean error of a layer's weights into its bias (Nagel et al., "Data-Free
             Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2).
         equalize: scale the channels between two layers so that their weights have like ranges (section 4.1).
@@ -54,6 +58,7 @@ class Recipe:
     skip: tuple[str, ...] = ()
     first: str | None = None
     last: str | None = None
+    rounding: str = "nearest"
     bias_correction: bool = True
     equalize: bool = False
     balance: str | float = "auto"
@@ -63,6 +68,8 @@ class Recipe:
         for name in ("first", "last"):
             if getattr(self, name) not in (*_POLICIES, None):
                 raise UsageError(f"expected {name} to be quantize or float, got '{getattr(self, name)}'")
+        if self.rounding not in _ROUNDINGS:
+            raise UsageError(f"expected rounding to be nearest or adaptive, got '{self.rounding}'")
         if not isinstance(self.balance, float) and self.balance not in ("auto", "off"):
             raise UsageError(f"expected balance to be auto, off or a number, got '{self.balance}'")
         if isinstance(self.balance, float) and not 0 <= self.balance <= 1:
@@ -71,12 +78,17 @@ class Recipe:
             raise UsageError(f"expected at least 1 sample to calibrate with, got {self.samples}")
 
     def check_scheme(self) -> None:
-        """Refuse a scheme that no layer can compute.
+        """Refuse a scheme that no layer can compute, or whose weights cannot be rounded as wanted.
 
         Raises:
             UsageError: it is one.
         """
         weights, activations = self.scheme.weights, self.scheme.activations
+        if self.rounding == "adaptive" and not isinstance(weights, Linear):
+            raise UsageError(
+                f"adaptive rounding chooses among steps of one size, which the weights of the scheme "
+                f"'{self.scheme.name}' ({weights}) do not have; leave out rounding: adaptive"
+            )
         if activations is None or (isinstance(activations, Float) and isinstance(weights, Float)):
             return
         if isinstance(activations, Binary) and isinstance(weights, Binary) and self.scheme.dynamic:
@@ -175,6 +187,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "skip": _texts,
     "first": _text,
     "last": _text,
+    "rounding": _text,
     "bias_correction": _switch,
     "equalize": _switch,
     "balance": _balance,

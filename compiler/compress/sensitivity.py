@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,7 @@ from compiler.compress.calibrate import Run
 from compiler.compress.fidelity import decibels
 from compiler.compress.quantizer import Quantizer
 from compiler.compress.simulate import Simulation
-from compiler.support.progress import note
-
-_SECONDS_BETWEEN_NOTES = 5.0
+from compiler.support.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -48,16 +45,14 @@ def measure(
     count = len(quantizer.model.signature.outputs)
     own = {name: np.zeros(2) for name in alone}
     outputs = {name: np.zeros((count, 2)) for name in alone}
-    said = time.perf_counter()
-    for number, sample in enumerate(samples, 1):
+    progress = Progress("run", len(alone) * len(samples))
+    for number, sample in enumerate(samples):
         exact = run([*sample, *nothing])
         for place, (name, switches) in enumerate(alone.items()):
             got = run([*sample, *switches])
             own[name] += _powers(exact[count + place], got[count + place])
             outputs[name] += [_powers(exact[i], got[i]) for i in range(count)]
-            if time.perf_counter() - said > _SECONDS_BETWEEN_NOTES:
-                said = time.perf_counter()
-                note(f"layer {place + 1} of {len(alone)}, sample {number} of {len(samples)}")
+            progress.done(number * len(alone) + place + 1)
     return {
         name: Sensitivity(decibels(*own[name]), min(decibels(*powers) for powers in outputs[name]))
         for name in alone

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from compiler.compress.adaptive import round_adaptively
 from compiler.compress.floats import FloatGrid
 from compiler.compress.grids import Grid, weight_grid
 from compiler.compress.numerics import LinearGrid, grid_of_range
@@ -97,9 +98,16 @@ class QuantizedWeights:
 
 
 def quantize_weights(
-    values: np.ndarray, quantizer: Quantizer, axis: int, group_axis: int = 1
+    values: np.ndarray,
+    quantizer: Quantizer,
+    axis: int,
+    group_axis: int = 1,
+    moments: np.ndarray | None = None,
 ) -> QuantizedWeights:
     """Return the weights of a layer whose outputs lie along `axis`, and which sums along `group_axis`.
+
+    With second `moments` of what the layer reads (`compiler.compress.moments`) linear codes are rounded
+    adaptively.
 
     Raises:
         InputError: a weight is NaN or infinite.
@@ -110,6 +118,8 @@ def quantize_weights(
     codes = grid.encode(values)
     if isinstance(grid, LinearGrid) and values.ndim > 2:
         codes = _with_true_sums(codes, values, grid)
+    if isinstance(grid, LinearGrid) and moments is not None:
+        codes = round_adaptively(values, codes, grid, moments, axis)
     return QuantizedWeights(codes, grid, axis, group_axis)
 
 

@@ -69,3 +69,26 @@ def stage(name: str) -> Iterator[None]:
 def note(text: str) -> None:
     """Say something about the stage that runs."""
     _watcher.get().note(text)
+
+
+SECONDS_BETWEEN_NOTES = 5.0
+
+
+class Progress:
+    """Says now and then how far something is that is done piece by piece, and how long the rest will take."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        """Begin with a first piece, called `what`; `total` is how many there are, None if nobody knows."""
+        self._what, self._total = what, total
+        self._began = self._said = time.perf_counter()
+
+    def done(self, count: int) -> None:
+        """Hear that `count` pieces are done; speak if nothing was said for some seconds."""
+        now = time.perf_counter()
+        if now - self._said <= SECONDS_BETWEEN_NOTES:
+            return
+        self._said = now
+        left = ""
+        if self._total is not None:
+            left = f" of {self._total}, {(now - self._began) / count * (self._total - count):.0f} s left"
+        note(f"{self._what} {count}{left}")

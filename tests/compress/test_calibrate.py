@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from compiler.compress import calibrate as module
 from compiler.compress.calibrate import Statistics, calibrate
 from compiler.compress.data import open_data, random_data
 from compiler.compress.observers import Observer
 from compiler.compress.ranges import METHODS
 from compiler.compress.scheme import Linear
+from compiler.support import progress
 from compiler.support.errors import InputError, UsageError
 from compiler.support.progress import watching
 from tests.compress.signatures import IMAGE, TEXT
@@ -138,7 +138,7 @@ def test_it_says_how_far_it_is_and_what_is_odd(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     np.savez("samples.npz", x=SAMPLES)
     watcher = Watcher()
-    monkeypatch.setattr(module, "_SECONDS_BETWEEN_NOTES", 0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", 0)
     with watching(watcher):
         calibrate(run, open_data("samples.npz", IMAGE), observers())
         assert watcher.notes[1] == "sample 2 of 6, 0 s left"

@@ -16,6 +16,7 @@ skip: ["head.*", conv1]
 first: float
 last: quantize
 bias_correction: false
+rounding: adaptive
 equalize: true
 balance: 0.6
 samples: 64
@@ -39,6 +40,7 @@ def test_a_file_may_state_everything_or_little(tmp_path):
         skip=("head.*", "conv1"),
         first="float",
         last="quantize",
+        rounding="adaptive",
         bias_correction=False,
         equalize=True,
         balance=0.6,
@@ -68,6 +70,7 @@ def test_balancing_is_turned_off_as_yaml_spells_it(text, tmp_path):
         ("first: no", r"expected first to be a text, got False \(bool\)"),
         ("first: int4", "expected first to be quantize or float, got 'int4'"),
         ("bias_correction: 1", r"expected bias_correction to be true or false, got 1 \(int\)"),
+        ("rounding: up", "expected rounding to be nearest or adaptive, got 'up'"),
         ("balance: on", r"expected balance to be a text, got True \(bool\)"),
         ("balance: much", "expected balance to be auto, off or a number, got 'much'"),
         ("balance: 1.5", "expected balance to be from 0 to 1, got 1.5"),
@@ -108,3 +111,10 @@ def test_a_scheme_that_no_kernel_computes_is_refused():
     mixed = Scheme("mixed", Linear(8), Float("bfloat16"))
     with pytest.raises(UsageError, match=r"'mixed' \(weights int8.*bfloat16\) cannot be applied: no kernel"):
         Recipe(scheme=mixed).check_scheme()
+
+
+@pytest.mark.parametrize("scheme", ["log2", "binary", "bf16"])
+def test_only_steps_of_one_size_are_rounded_adaptively(scheme):
+    with pytest.raises(UsageError, match=f"adaptive rounding .* the scheme '{scheme}' .* leave out rounding"):
+        Recipe(scheme=scheme_named(scheme), rounding="adaptive").check_scheme()
+    Recipe(scheme=scheme_named("int4-g128"), rounding="adaptive").check_scheme()
