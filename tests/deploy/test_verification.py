@@ -79,6 +79,8 @@ F = np.float32
         (np.array([1, 2]), np.array([1, 2]), 0),
         (np.array([1, 2]), np.array([1, 3]), np.inf),
         (np.array([True]), np.array([False]), np.inf),
+        (np.uint8([0, 128]), np.uint8([1, 127]), 1 / 255),
+        (np.int8([-128]), np.int8([127]), 1),
     ],
 )
 def test_relative_error(got, want, error):

@@ -5,7 +5,7 @@ from torch import nn
 from tvm import relax
 
 from compiler.frontend import load
-from compiler.frontend.check import check, compare, locate
+from compiler.frontend.check import QUANTIZED_TOLERANCE, check, compare, locate
 from compiler.support.errors import CheckError
 from tests.frontend.helpers import execute
 
@@ -47,6 +47,17 @@ def test_integers_and_bools_are_exact():
     assert not one(np.array([1, 2**60]), np.array([1, 2**60 + 1])).passed
     assert not one(np.array([True, False]), np.array([True, True])).passed
     assert not one(np.array([1], "int32"), np.array([2], "int32")).passed
+
+
+def test_bytes_may_be_a_level_off_where_values_are_rounded():
+    got, want = np.array([[0, 127]], "uint8"), np.array([[255, 128]], "uint8")
+    assert not one(got[:, 1:], want[:, 1:]).passed
+    (report,) = compare([want], [got], ["y"], tolerance=QUANTIZED_TOLERANCE).outputs
+    assert not report.passed
+    assert report.relative_error == 1
+    assert compare([want[:, 1:]], [got[:, 1:]], ["y"], tolerance=QUANTIZED_TOLERANCE).passed
+    wide = [each[:, 1:].astype("int32") for each in (want, got)]
+    assert not compare(wide[:1], wide[1:], ["y"], tolerance=QUANTIZED_TOLERANCE).passed
 
 
 def test_another_shape_or_dtype_never_passes():
