@@ -20,6 +20,7 @@ from tvm.s_tir import pipeline as s_tir_pipeline
 from tvm.tirx import compilation_pipeline
 
 from compiler.build.dot_products import dot_products
+from compiler.build.lookups import lookups
 from compiler.build.skip_padding import skip_padding
 from compiler.build.statements import function_pass, map_statements
 from compiler.schedule.blocks import ISOLATE
@@ -233,6 +234,7 @@ def lowering_passes() -> list[Any]:
         tir.NarrowDataType(32),
         s_tir.LoopPartition(),
         dot_products,
+        lookups,
         tir.VectorizeLoop(True),
         _place_tiles,
         tir.StorageRewrite(),

@@ -35,6 +35,7 @@ from compiler.passes.quantized_layers import layers_in_float
 from compiler.passes.recognize_all import RECOGNIZERS
 from compiler.passes.simplify import simplify
 from compiler.passes.split_conv_transpose import split_conv_transpose
+from compiler.passes.tabulate import tabulate
 from compiler.passes.trim_kernels import trim_kernels
 from compiler.target import Target
 
@@ -91,6 +92,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
     return [
         *common_passes(("fuse_attention", fuse_attention(lanes))),
         ("byte_signs", byte_signs(unsigned=wants_unsigned(target))),
+        ("tabulate", tabulate(target)),
         ("lower_quantized", lower_quantized),
         ("lower_dynamic", lower_dynamic(unsigned=wants_unsigned(target))),
         ("lower_short_floats", lower_short_floats),

@@ -13,6 +13,7 @@ from compiler.schedule import (
     channels,
     conv2d,
     fallback,
+    lookup,
     matmul,
     rows,
     signs,
@@ -34,6 +35,7 @@ CPU_RULES: tuple[tuple[str, Rule], ...] = (
     (matmul.NAME, matmul.apply),
     (attention.NAME, attention.apply),
     (signs.NAME, signs.apply),
+    (lookup.NAME, lookup.apply),
     (rows.NAME, rows.apply),
     (fallback.NAME, fallback.apply),
 )
