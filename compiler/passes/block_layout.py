@@ -253,7 +253,8 @@ class _BlockLayout(Rewriter):
         if (weights := coded_weights(call.args[1], self.definition)) is not None:
             plain = inputs < self.lanes and not self._is_blocked(data)
             data = data if plain else self._block(data)
-            made = small.coded_convolution(weights, shape, self.lanes, 0 if plain else self.lanes)
+            m = None if plain else self._winograd(shape, weights.codes, coded=True)
+            made = small.coded_convolution(weights, shape, self.lanes, 0 if plain else self.lanes, m)
         elif (binary := small.signs_of(call, self.definition)) is not None:
             image, signs, size = self._blocked.get(binary[0], binary[0]), *binary[1:]
             words = self._call(lambda x: sign_image(x, inputs), image, name="signs", pattern=REDUCTION)
@@ -324,14 +325,14 @@ class _BlockLayout(Rewriter):
         top, bottom, left, right = widths[4:]
         return pad.args[0], (top, left, bottom, right), int(pad.attrs.pad_value)
 
-    def _winograd(self, shape: kernel.Conv2dShape, weight: np.ndarray) -> int | None:
+    def _winograd(self, shape: kernel.Conv2dShape, weight: np.ndarray, *, coded: bool = False) -> int | None:
         """Return the m of Winograd's F(m x m, 3 x 3) if the convolution at hand pays off as one."""
         output = static_extents(self.old_type)
         plain = (shape.strides, shape.dilation, shape.groups) == ((1, 1), (1, 1), 1)
         if output is None or not plain or weight.shape[2:] != (3, 3):
             return None
         images, outputs, height, width = output
-        return choose_winograd(images, weight.shape[1], outputs, height, width, self.lanes)
+        return choose_winograd(images, weight.shape[1], outputs, height, width, self.lanes, coded=coded)
 
     def _kernel(self, compute: Any, data: Any, weight: Any, shape: kernel.Conv2dShape, outputs: int) -> Any:
         call = self._call(lambda x, w: compute(x, w, shape), data, weight, name=compute.__name__)

@@ -26,7 +26,10 @@ _RESHAPES = ("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatt
 
 @dataclass(frozen=True)
 class CodedWeights:
-    """The values ``codes * scale``: `codes` int8, `scale` float32, which broadcasts against them."""
+    """The values ``codes * scale``: `codes` int8, `scale` float32, which broadcasts against them.
+
+    Codes may also be 16-bit floats; their scale is 1.
+    """
 
     codes: np.ndarray
     scale: np.ndarray

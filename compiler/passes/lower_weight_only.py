@@ -2,6 +2,7 @@
 
     matmul(x, dequantize(codes, scale, 0))  ->  coded_dense(x, words) * scale
     the same with a scale for each group    ->  coded_dense(x, words, scales)
+    matmul(x, weights of 16-bit floats)     ->  coded_dense(x, weights)
 
 The codes stay as small in the library as their bits make them; `compiler.passes.kernels.codes` says how they
 are packed. The value is that of the graph: codes are decoded to float32 before they are multiplied. What
@@ -24,6 +25,7 @@ from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE
 from compiler.passes.kernels.coded_dense import coded_dense
 from compiler.passes.kernels.codes import Coding, coding_of, pack_codes
 from compiler.passes.kernels.dense import pack_dense_weights
+from compiler.passes.kernels.narrow import SHORT_FLOATS
 
 
 class _LowerWeightOnly(Rewriter):
@@ -40,7 +42,8 @@ class _LowerWeightOnly(Rewriter):
             return expr
         matrix = matrix_of(weights.codes, np.broadcast_to(weights.scale, weights.codes.shape))
         coding = coding_of(matrix.codes, matrix.group)
-        return expr if coding.per == 1 else self._dense(data, matrix, coding)
+        split = coding.per == 1 and coding.kind not in SHORT_FLOATS  # a group ends inside of each word
+        return expr if split else self._dense(data, matrix, coding)
 
     def _convolution(self, call: Any) -> Any:
         """Return a convolution with codes kept for the blocked layout, where that has a kernel for them."""
@@ -65,8 +68,10 @@ class _LowerWeightOnly(Rewriter):
             return self._call(
                 lambda x, w, s: coded_dense(x, w, outputs, coding, s, matrix.group), data, words, scales
             )
-        made = self.emit(self._call(lambda x, w: coded_dense(x, w, outputs, coding), data, words))
-        return relax.op.multiply(made, constant(matrix.scale.reshape(-1)))
+        made = self._call(lambda x, w: coded_dense(x, w, outputs, coding), data, words)
+        if (matrix.scale == 1).all():
+            return made
+        return relax.op.multiply(self.emit(made), constant(matrix.scale.reshape(-1)))
 
     def _call(self, compute: Any, *arguments: Any) -> Any:
         return self.builder.call_te(

@@ -26,7 +26,7 @@ from compiler.passes.lower_binary import lower_binary
 from compiler.passes.lower_dynamic import lower_dynamic
 from compiler.passes.lower_group_norm import lower_group_norm
 from compiler.passes.lower_quantized import lower_quantized
-from compiler.passes.lower_short_floats import lower_short_floats
+from compiler.passes.lower_short_floats import lower_short_floats, with_dot_products
 from compiler.passes.lower_weight_only import lower_weight_only
 from compiler.passes.merge_groups import merge_groups
 from compiler.passes.multiply_reciprocal import multiply_reciprocal
@@ -95,7 +95,7 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
         ("tabulate", tabulate(target)),
         ("lower_quantized", lower_quantized),
         ("lower_dynamic", lower_dynamic(unsigned=wants_unsigned(target))),
-        ("lower_short_floats", lower_short_floats),
+        ("lower_short_floats", lower_short_floats(with_dot_products(target))),
         ("lower_binary", lower_binary(lanes)),
         ("lower_weight_only", lower_weight_only(lanes)),
         ("fold_weights", fold_weights),

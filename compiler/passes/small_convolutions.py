@@ -12,7 +12,7 @@ from tvm import relax
 from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import static_shape
 from compiler.passes.coded_weights import CodedWeights, matrix_of
-from compiler.passes.kernels import binary, codes, conv2d
+from compiler.passes.kernels import binary, codes, conv2d, winograd
 from compiler.passes.kernels.dense import pack_dense_weights
 from compiler.passes.lower_binary import sign_source
 
@@ -65,11 +65,12 @@ def sign_convolution(
 
 
 def coded_convolution(
-    weights: CodedWeights, shape: conv2d.Conv2dShape, lanes: int, input_lanes: int
+    weights: CodedWeights, shape: conv2d.Conv2dShape, lanes: int, input_lanes: int, m: int | None = None
 ) -> KernelCall:
     """Return the convolution with coded `weights` (OIHW) of images in blocks of `input_lanes`; 0 means NCHW.
 
-    All that one output sums lies along one axis, as in a matrix: words of codes know no other.
+    With `m` it is Winograd's F(m x m, 3 x 3). All that one output sums lies along one axis, as in a matrix:
+    words of codes know no other.
     """
     outputs, inputs = weights.codes.shape[:2]
     # What lies past the last output is never read; past the last input, zeros must meet what lies there.
@@ -87,12 +88,20 @@ def coded_convolution(
     if matrix.group:
         arrays.append(pack_dense_weights(matrix.scale, lanes))
 
-    def compute(x: Any, words: Any, *scale: Any) -> Any:
-        weight = codes.decode(words, coding, scale[0] if scale else None, matrix.group)
-        return conv2d.conv2d(x, _Folded(weight, packed.shape), shape)
+    if m is not None:
+        arrays.append(winograd.weight_matrix(m))
 
-    scale = None if matrix.group else constant(matrix.scale.reshape(1, -1, 1, 1, lanes))
-    return KernelCall("coded_conv2d", compute, tuple(map(constant, arrays)), scale)
+    def compute(x: Any, words: Any, *others: Any) -> Any:
+        decoded = codes.decode(words, coding, others[0] if matrix.group else None, matrix.group)
+        weight = _Folded(decoded, packed.shape)
+        if m is None:
+            return conv2d.conv2d(x, weight, shape)
+        return winograd.winograd_conv2d(x, winograd.moved_weights(weight, others[-1]), shape)
+
+    scaled = matrix.group or (matrix.scale == 1).all()
+    scale = None if scaled else constant(matrix.scale.reshape(1, -1, 1, 1, lanes))
+    name = "coded_conv2d" if m is None else "coded_winograd_conv2d"
+    return KernelCall(name, compute, tuple(map(constant, arrays)), scale)
 
 
 def _flat(packed: np.ndarray) -> np.ndarray:

@@ -4,6 +4,9 @@ Costs are counted in multiply-adds. Beside those of the products, each element t
 weight that is read, takes as long as two vectors of multiply-adds: what memory beyond the second-level cache
 gives (measured on Zen 3 with AVX2: 0.33 ns for either).
 
+Weights that the kernel itself makes of codes (`compiler.passes.kernels.winograd.moved_weights`) cost what
+computing them takes; then they lie in a cache near. A direct convolution decodes each code once.
+
 Measured against float64 on normal inputs, the error of one layer over its output's range is at most 1e-6 for
 m = 2 and 4e-6 for m = 4, where a direct convolution has 5e-7; the import's tolerance is 1e-4.
 """
@@ -14,24 +17,29 @@ from compiler.passes.kernels.winograd import SIZES
 
 _SLOTS = 2
 """Vectors of multiply-adds that fit in the time of one element read from memory or transformed."""
+_MOVED = 12
+"""Steps of a vector that a transformed weight of codes takes, with storing and loading it: for each row of
+(m + 2) of them, 9 codes in 3 steps, 9 multiply-adds to the row, and 2 to 3 for each weight."""
+_DECODED = 3
+"""Steps of a vector that decoding a code takes."""
 _GAIN = 0.95
 """Winograd's kernel has three passes over its data: it must save more than rounding errors of the formula."""
 
 
 def choose_winograd(
-    images: int, inputs: int, outputs: int, height: int, width: int, lanes: int
+    images: int, inputs: int, outputs: int, height: int, width: int, lanes: int, *, coded: bool = False
 ) -> int | None:
     """Return the m of the cheapest F(m x m, 3 x 3), None where the direct convolution is cheaper.
 
     `images` by `outputs` by `height` by `width` is the output's shape, `inputs` the input channels, `lanes`
-    the vector's width in float32 values.
+    the vector's width in float32 values. With `coded` weights the kernel decodes and transforms them.
     """
-    weights = inputs * outputs
-    best, chosen = _GAIN * (9.0 * weights * images * height * width + 9 * weights * _SLOTS * lanes), None
+    weights, read = inputs * outputs, _SLOTS * lanes
+    best, chosen = _GAIN * 9.0 * weights * (images * height * width + (_DECODED if coded else read)), None
     for m in SIZES:
         positions, tiles = (m + 2) ** 2, images * -(-height // m) * -(-width // m)
-        moved = tiles * (inputs + outputs) + weights
-        cost = positions * (tiles * weights + moved * _SLOTS * lanes)
+        made = weights * (_MOVED if coded else read)
+        cost = positions * (tiles * weights + made + tiles * (inputs + outputs) * read)
         if cost < best:
             best, chosen = cost, m
     return chosen

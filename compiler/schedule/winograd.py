@@ -4,6 +4,10 @@ parallel over blocks of input channels, tiles
   load a tile, transform its rows and columns            (positions unrolled, channels one vector)
 parallel over positions, blocks of output channels
   tile of tiles:  accumulators += broadcast(input) * weights
+                  or, where the weights are codes:
+parallel over rows of positions, blocks of output channels
+  decode and transform the weights of the task, into memory of its own that stays in a cache near
+  position, tile of tiles:  accumulators += broadcast(input) * weights
 parallel over image, blocks of output channels, rows of tiles
   transform back, output = epilogue(tile)
 """
@@ -24,12 +28,13 @@ from compiler.schedule.blocks import (
     is_spatial,
     unroll_and_vectorize,
 )
+from compiler.schedule.decode import decode_in_place, decoding
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
 
 NAME = "winograd"
-_OWN_BLOCKS = 6
-"""The blocks of `compiler.passes.kernels.winograd` before the output; what follows is the epilogue."""
+_OUTPUT = "winograd_output"
+"""The last block of `compiler.passes.kernels.winograd` before the output; what follows is the epilogue."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     anchor = find_anchor(sch, "winograd")
     if anchor is None:
         return False
-    after = all_blocks(sch)[_OWN_BLOCKS:]
+    blocks = all_blocks(sch)
+    names = [sch.get(block).name_hint for block in blocks]
+    after = blocks[names.index(_OUTPUT) + 1 :]
     if not all(is_spatial(sch, block) for block in after):
         return False
     for block in after[:-1]:
@@ -59,7 +66,7 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
         loops = [extent(sch, loop) or 1 for loop in sch.get_loops(anchor)]
         decisions = default(loops[2], loops[1], target)
     _output(sch, after[-1], side - 2)
-    _products(sch, anchor, decisions.tile)
+    _products(sch, anchor, decisions.tile, side if decoding(sch) else 1)
     _input(sch)
     return True
 
@@ -79,22 +86,42 @@ def _input(sch: Schedule) -> None:
     sch.parallel(sch.fuse(block, t))
 
 
-def _products(sch: Schedule, anchor: Any, tile: Tile) -> None:
-    """One matrix product a position: tiles of the image by output channels."""
+def _products(sch: Schedule, anchor: Any, tile: Tile, together: int) -> None:
+    """One matrix product a position: tiles of the image by output channels.
+
+    One task computes those of `together` positions, for which it makes the weights if that is more than one.
+    """
     copy = sch.cache_write(anchor, 0, "local")
     position, block, t, lane = sch.get_loops(copy)
+    outer_position, position = sch.split(position, [None, together])
     outer_block, inner_block = sch.split(block, [None, tile.vectors])
     outer_t, inner_t = sch.split(t, [None, tile.rows])
-    sch.reorder(position, outer_block, outer_t, inner_t, inner_block, lane)
+    sch.reorder(outer_position, outer_block, position, outer_t, inner_t, inner_block, lane)
     sch.annotate(outer_t, PARTITION, 1)
-    sch.parallel(sch.fuse(position, outer_block))
+    task = sch.fuse(outer_position, outer_block)
+    sch.parallel(task)
     sch.compute_at(anchor, outer_t, preserve_unit_loops=True)
-    position, block, t, lane, *reduction = sch.get_loops(anchor)[2:]
+    if together > 1:
+        _weights(sch, task)
+    position, block, t, lane, *reduction = sch.get_loops(anchor)[3:]
     sch.reorder(position, *reduction, t, block, lane)
     unroll_and_vectorize(sch, [t, block, lane])
     zero = sch.decompose_reduction(anchor, reduction[0])
     unroll_and_vectorize(sch, sch.get_loops(zero)[-3:])
     unroll_and_vectorize(sch, sch.get_loops(copy)[-3:])
+
+
+def _weights(sch: Schedule, task: Any) -> None:
+    """Decode and transform the weights of a row of positions in each `task`."""
+    rows, moved = sch.get_sblock("winograd_weight_rows"), sch.get_sblock("winograd_weight")
+    sch.compute_at(moved, task, preserve_unit_loops=True)
+    position, block, depth, channel, lane = sch.get_loops(moved)[1:]
+    sch.reorder(block, depth, channel, position, lane)
+    sch.set_scope(rows, 0, "local")
+    sch.compute_at(rows, channel, preserve_unit_loops=True)
+    decode_in_place(sch)
+    unroll_and_vectorize(sch, sch.get_loops(rows)[5:])
+    unroll_and_vectorize(sch, [position, lane])
 
 
 def _output(sch: Schedule, output: Any, m: int) -> None:

@@ -34,7 +34,7 @@ def test_a_layer_multiplies_the_short_floats(dtype):
                 R.output(result)
             return result
 
-    after = lower_short_floats(graph(build, x=(4, 2)))
+    after = lower_short_floats((dtype,))(graph(build, x=(4, 2)))
     tvm.ir.assert_structural_equal(after, After)
 
 
@@ -58,7 +58,7 @@ def test_moves_and_pooling_keep_them_short():
         return emit(relax.op.nn.conv2d(emit(relax.op.concat([turned, turned], 3)), constant(weight)))
 
     before = graph(build, x=(1, 4, 6, 8))
-    after = lower_short_floats(before)
+    after = lower_short_floats(("bfloat16",))(before)
     assert ("permute_dims", "bfloat16") in _kinds(after)
     assert ("conv2d", "bfloat16") in _kinds(after)
     assert ("concat", "float32") not in _kinds(after)
@@ -73,4 +73,4 @@ def test_weights_of_more_digits_stay():
             relax.op.matmul(stored(emit, x, grid), constant(np.full((2, 2), 1 + 2.0**-20, "float32")))
         )
 
-    assert ("matmul", "float32") in _kinds(lower_short_floats(graph(build, x=(4, 2))))
+    assert ("matmul", "float32") in _kinds(lower_short_floats(("bfloat16",))(graph(build, x=(4, 2))))

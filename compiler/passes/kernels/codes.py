@@ -1,4 +1,4 @@
-"""Weights as codes of few bits, packed into words, and the floats that kernels make of them in registers.
+"""Weights of fewer bits than a float32, and the floats that kernels make of them in registers.
 
 A matrix (K, N) of codes becomes words (ceil(N / c), K / p, c), c columns of one panel side by side as in
 `compiler.passes.kernels.dense`; each 32-bit word holds p neighbouring codes of one column, the first in its
@@ -9,6 +9,9 @@ lowest bits. One load gives p vectors of weights, and what takes a code out are 
 | integers | 2, 4, 8 | shift left, shift right (which extends the sign), convert |
 | powers of two, zero | 4: sign, exponent | shift to a float's sign and exponent; zero where there is none |
 | signs | 1 | shift to the place of a float's sign, beside the exponent of 1.0 |
+
+16-bit floats are not packed: there are (ceil(N / c), K, c) of them, and one or two instructions make float32
+of a vector of them.
 
 (Miyashita et al., "Convolutional Neural Networks using Logarithmic Data Representation", 2016; Rastegari et
 al., "XNOR-Net", ECCV 2016. A float32 has its sign in bit 31 and its exponent, plus 127, in bits 23 to 30:
@@ -24,6 +27,9 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
+from compiler.passes.kernels.dense import pack_dense_weights
+from compiler.passes.kernels.narrow import SHORT_FLOATS, widened
+
 WORD = 32
 PER_WORD = "kiln.codes_per_word"
 """The attribute of a block that decodes: how many codes a word holds."""
@@ -37,7 +43,10 @@ _POWER_BITS = 4
 
 @dataclass(frozen=True)
 class Coding:
-    """How a code is written: `kind` is ``integer``, ``power`` or ``sign``; `per` codes share a word."""
+    """How a code is written: `kind` is ``integer``, ``power``, ``sign`` or the name of a 16-bit float.
+
+    `per` codes share a word.
+    """
 
     kind: str
     bits: int
@@ -45,7 +54,12 @@ class Coding:
 
 
 def coding_of(codes: np.ndarray, group: int = 0) -> Coding:
-    """Return the coding of fewest bits for `codes` (int8), of which none crosses a `group` along axis 0."""
+    """Return the coding of fewest bits for `codes`, int8, of which none crosses a `group` along axis 0.
+
+    Codes that are 16-bit floats stay what they are.
+    """
+    if str(codes.dtype) in SHORT_FLOATS:
+        return Coding(str(codes.dtype), 16, 1)
     kind, bits = _kind_and_bits(codes)
     return Coding(kind, bits, math.gcd(group, WORD // bits))
 
@@ -65,8 +79,10 @@ def _kind_and_bits(codes: np.ndarray) -> tuple[str, int]:
 def pack_codes(codes: np.ndarray, coding: Coding, lanes: int) -> np.ndarray:
     """Return `codes` (K, N), int8, as int32 words (ceil(N / lanes), ceil(K / per), lanes).
 
-    Codes past K and N are those of zero, or of one where a code is a sign.
+    Codes past K and N are those of zero, or of one where a code is a sign. 16-bit floats keep their type.
     """
+    if coding.kind in SHORT_FLOATS:
+        return pack_dense_weights(codes, lanes)
     depth, outputs = codes.shape
     fields = np.pad(_fields(codes, coding), ((0, -depth % coding.per), (0, -outputs % lanes)))
     apart = fields.reshape(-1, coding.per, fields.shape[1])
@@ -89,7 +105,7 @@ def _fields(codes: np.ndarray, coding: Coding) -> np.ndarray:
 
 
 def decode(words: Any, coding: Coding, scale: Any | None = None, group: int = 0) -> Any:
-    """Return the floats (panels, W * per, c) of `words` (panels, W, c), int32.
+    """Return the floats (panels, W * per, c) of `words` (panels, W, c), int32 or 16-bit floats.
 
     `scale` (panels, ceil(W * per / group), c), float32, has a factor for each `group` of rows of a panel;
     without it the floats are the codes.
@@ -107,6 +123,8 @@ def decode(words: Any, coding: Coding, scale: Any | None = None, group: int = 0)
 
 def _float(word: Any, place: Any, coding: Coding) -> Any:
     """Return the code at `place` of `word` as a float32."""
+    if coding.kind in SHORT_FLOATS:
+        return widened(word)
     # The code to the top of the word: what is above it is lost.
     above = _int(WORD - coding.bits) - place.astype("int32") * coding.bits
     top = tirx.shift_left(word, above)

@@ -1,7 +1,8 @@
 """Winograd's convolution F(m x m, 3 x 3) in the blocked layout: stride 1, one group.
 
     V = B^T d B     each tile of (m + 2) x (m + 2) inputs, tiles overlap by 2
-    M = U V         one matrix product for each of the (m + 2)^2 positions, U = G g G^T made at compile time
+    M = U V         one matrix product for each of the (m + 2)^2 positions, U = G g G^T made at compile time;
+                    of small weights g, which U would multiply in size, by the kernel itself
     y = A^T M A     each tile of m x m outputs
 
 A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308. Products fall from
@@ -81,7 +82,8 @@ def _transform(matrix: np.ndarray, row: Any, element: Callable[[int], Any]) -> A
 def winograd_conv2d(data: Any, weight: Any, shape: Conv2dShape) -> Any:
     """Return the blocked output of a 3 x 3 convolution of stride 1.
 
-    `data` is (N, I/c, H, W, c), `weight` what `winograd_weights` made, ((m + 2)^2, O/c, I/c, c, c).
+    `data` is (N, I/c, H, W, c), `weight` what `winograd_weights` or `moved_weights` made, of the shape
+    ((m + 2)^2, O/c, I/c, c, c).
     """
     side = int(np.sqrt(int(weight.shape[0])))
     m, (top, left, _, _) = side - 2, shape.padding
@@ -142,3 +144,29 @@ def winograd_weights(weight: np.ndarray, lanes: int, m: int) -> np.ndarray:
     packed = pack_weights(moved, lanes, lanes)  # (O/c, I/c, a, b, c, c)
     positions = packed.transpose(2, 3, 0, 1, 4, 5)
     return np.ascontiguousarray(positions.reshape((m + 2) ** 2, *positions.shape[2:]))
+
+
+def weight_matrix(m: int) -> np.ndarray:
+    """Return G (m + 2, 3), float32, which `moved_weights` takes."""
+    return matrices(m).weight.astype(np.float32)
+
+
+def moved_weights(weight: Any, factors: Any) -> Any:
+    """Return U = G g G^T of the blocked weights g (O/c, I/c, 3, 3, c, c), computed by the kernel.
+
+    `factors` is `weight_matrix`, read as a table: kernels loop over the rows of U, whose numbers unroll.
+    """
+    blocks, depth, _, taps, lanes, width = weight.shape
+    side = int(factors.shape[0])
+    columns = matrices(side - 2).weight
+
+    def row(i: Any, o: Any, c: Any, k: Any, v: Any, lane: Any) -> Any:
+        terms = [factors[i, a] * weight[o, c, a, k, v, lane] for a in range(int(taps))]
+        return terms[0] + terms[1] + terms[2]
+
+    half = te.compute((side, blocks, depth, taps, lanes, width), row, name="winograd_weight_rows")
+    return te.compute(
+        (side * side, blocks, depth, lanes, width),
+        lambda e, o, c, v, lane: _transform(columns, e % side, lambda k: half[e // side, o, c, k, v, lane]),
+        name="winograd_weight",
+    )
