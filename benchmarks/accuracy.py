@@ -25,6 +25,7 @@ import numpy as np
 
 import compiler
 from compiler.compress.recipe import Recipe, as_recipe
+from compiler.compress.scheme import scheme_named
 from compiler.deploy.benchmark_workload import prepare
 from compiler.deploy.peers import onnx_runtime, openvino_cpu
 from compiler.deploy.peers.session import PeerError, Workload
@@ -83,12 +84,14 @@ def lite0() -> list[Row]:
     rows = []
     for scheme, bar in (
         ("int8", 97.0),
+        (_adaptive("int8"), None),
         ("int8-tensor", None),
         ("int4", None),
+        (_adaptive("int4"), None),
         ("bf16", None),
         ("fp16", None),
     ):
-        about = ("lite0", "Kiln", scheme, "same top-1 as float, %")
+        about = ("lite0", "Kiln", _label(scheme), "same top-1 as float, %")
         rows.append(
             _row(
                 about,
@@ -141,14 +144,15 @@ def digits() -> list[Row]:
         "int8", "int8-tensor", "int4", "int3", "int2", "int8-weight-only", "int4-g32", "fp16", "bf16",
         "log2", "binary",
     )  # fmt: skip
-    cases = [(scheme, scheme, module) for scheme in schemes]
+    cases: list[tuple[str, str | Recipe, Any]] = [(scheme, scheme, module) for scheme in schemes]
+    cases += [(_label(recipe), recipe, module) for recipe in (_adaptive("int3"), _adaptive("int2"))]
     cases += [
         ("log2, after training for it", "log2", example.model_for_log2()[0]),
         ("binary, after training for it", "binary", example.model_for_binary()[0]),
     ]
     for label, scheme, trained in cases:
 
-        def measure(trained: Any = trained, scheme: str = scheme) -> dict[str, Any]:
+        def measure(trained: Any = trained, scheme: str | Recipe = scheme) -> dict[str, Any]:
             run = _kiln(trained, inputs, scheme, example.calibration)
             return {"value": example.accuracy(run), "samples": images}
 
@@ -177,9 +181,8 @@ def minilm() -> list[Row]:
 
     rows = []
     schemes = ("int8", "int8-dynamic", "int8-weight-only", "int4-g128", "bf16", "fp16")
-    unbalanced = Recipe(balance="off")
-    for scheme in (*schemes, unbalanced):
-        label = scheme if isinstance(scheme, str) else "int8, not balanced"
+    for scheme in (*schemes, _adaptive("int4-g128"), Recipe(balance="off")):
+        label = _label(scheme)
         bar = 0.995 if label in ("int8", "int8-dynamic", "int8-weight-only", "bf16") else None
         about = ("minilm", "Kiln", label, "mean cosine to float")
         rows.append(
@@ -212,10 +215,20 @@ def _torch(module: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _kiln(module: Any, inputs: Any, scheme: str | Recipe, calibrate: Any) -> Run:
     recipe = as_recipe(scheme)
-    data = calibrate if recipe.scheme.needs_data else None
+    data = calibrate if recipe.scheme.needs_data or recipe.rounding == "adaptive" else None
     made = compiler.compile(module, inputs, quantize=recipe, calibrate=data, threads=1)
     assert made.session is not None
     return made.session.run_flat
+
+
+def _adaptive(scheme: str) -> Recipe:
+    return Recipe(scheme=scheme_named(scheme), rounding="adaptive")
+
+
+def _label(scheme: str | Recipe) -> str:
+    if isinstance(scheme, str):
+        return scheme
+    return f"{scheme.scheme.name}, {'adaptive' if scheme.rounding == 'adaptive' else 'not balanced'}"
 
 
 def _row(about: tuple[str, str, str, str], bar: float | None, measure: Callable[[], dict[str, Any]]) -> Row:
