@@ -159,7 +159,7 @@ def compile(
             golden, contents = _golden(subject, runner, seed)
         if subject.quantized is not None:
             with stage("assess"):
-                found = assess(subject, compressed, runner)
+                found = assess(subject, compressed, runner, facts["passes"])
             facts["quantization"], parts = describe_quantization(found)
             contents |= parts
             if device.kind != "cpu":

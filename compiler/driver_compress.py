@@ -33,7 +33,7 @@ from compiler.deploy import Session, relative_error
 from compiler.frontend import check as checking
 from compiler.frontend.factory import find
 from compiler.frontend.random_inputs import fresh_inputs
-from compiler.passes import canonicalize
+from compiler.passes import PassRecord, canonicalize
 from compiler.support.errors import UsageError
 from compiler.support.progress import note, stage
 
@@ -171,6 +171,7 @@ def _data(model: frontend.Model, request: Request) -> CalibrationData:
         ranges=model.ranges,
         sizes=model.sizes,
         examples=model.examples,
+        needed=request.recipe.scheme.needs_data,
     )
 
 
@@ -209,13 +210,27 @@ def quantized_golden(
     return store_golden(arrays, outputs, "library", max(_QUANTUM, 2 * off))
 
 
-def assess(model: frontend.Model, compressed: Compressed | None, runner: Session | None) -> Report:
-    """Return the report of a quantized model, with how its library compares with float where that can be."""
+def assess(
+    model: frontend.Model,
+    compressed: Compressed | None,
+    runner: Session | None,
+    passes: Sequence[PassRecord] = (),
+) -> Report:
+    """Return the report of a quantized model, with how its library compares with float where that can be.
+
+    `passes` are what made the library; without them it is not known how a target stores the weights.
+    """
     assert model.quantized is not None
     if compressed is not None and runner is not None:
         report = compressed.assess(runner.run_flat)
     else:
         report = Report.from_plain(model.quantized.report)
+    widened = [
+        (name.removeprefix("relax.").removeprefix("nn."), "x".join(map(str, shape)))
+        for record in passes
+        for name, shape in record.widened
+    ]
+    report = report.with_widened(widened)
     for line in report.lines():
         note(line)
     return report

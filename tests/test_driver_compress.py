@@ -140,6 +140,18 @@ def test_without_data_the_user_is_warned():
     assert any("a guess" in text for text in made.manifest.quantization.summary)
 
 
+def test_weights_that_are_stored_in_more_bits_are_told():
+    compiled = compiler.compile(*net(), quantize="int4-g32", threads=1)
+    lines = compiled.manifest.quantization.summary
+    told = [line for line in lines if line.startswith("rounded, but stored as float32")]
+    assert told == [
+        "rounded, but stored as float32: the weights of 1 conv2d (depthwise.0); "
+        "no kernel of this target reads their codes"
+    ]
+    # It needs no data: ranges are no guess.
+    assert lines[-1] == "there is no data: outputs were compared on random inputs, which may say little"
+
+
 def test_a_score_is_measured_on_the_library():
     def score(run):
         return float(run([np.zeros(SHAPE, "float32")])[0].shape[1])

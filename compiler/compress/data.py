@@ -214,9 +214,11 @@ def random_data(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     sizes: Mapping[str, int] | None = None,
     examples: Sequence[np.ndarray] = (),
+    needed: bool = True,
 ) -> CalibrationData:
     """Return `count` batches of random numbers for want of data; `is_random` tells so.
 
+    `needed` says whether ranges are taken from them, or only what a quantization costs is measured.
     `ranges`, `sizes` and `examples` are those of `compiler.frontend.model.Model`.
     """
 
@@ -229,5 +231,7 @@ def random_data(
 
     names = [spec.name for spec in signature.inputs]
     note = "the calibration data is random: ranges of activations, and with them accuracy, are a guess"
+    if not needed:
+        note = "there is no data: outputs were compared on random inputs, which may say little"
     origin = f"{count} random samples of seed {seed}"
     return CalibrationData(signature, Source(origin, records, count, (note,), is_random=True), limit=count)

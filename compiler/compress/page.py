@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.compress.report import LayerReport, RangeReport, Report
+from compiler.compress.report import LayerReport, RangeReport, Report, summarize_storage
 from compiler.support.errors import UsageError
 from compiler.support.files import atomic_path
 
@@ -46,6 +46,7 @@ def _page(report: Report, origin: str, figures: Sequence[str]) -> str:
         ("layers", f"{report.quantized} of {len(report.layers)} quantized"),
         ("data", f"{report.data}, {report.batches} batches, SHA-256 {report.sha256[:16]}"),
         ("ranges", f"by {report.method}"),
+        *(("weights", text) for text in summarize_storage(report.layers)),
         *(("score", str(score)) for score in [report.score] if score is not None),
         *(("output", str(output)) for output in report.outputs),
     ]
@@ -53,7 +54,7 @@ def _page(report: Report, origin: str, figures: Sequence[str]) -> str:
     kept += [(each.name, each.operator, each.reason) for each in report.floats]
     layers = [
         (
-            layer.name, layer.operator, layer.weights, _decibels(layer.weights_sqnr),
+            layer.name, layer.operator, layer.weights, _bits(layer), _decibels(layer.weights_sqnr),
             _decibels(layer.own_sqnr), _decibels(layer.output_sqnr),
         )
         for layer in report.layers
@@ -67,7 +68,8 @@ def _page(report: Report, origin: str, figures: Sequence[str]) -> str:
         _table(("value", "operator", "why"), kept) if kept else "<p>Nothing.</p>",
         "<h2>Layers</h2>",
         _table(
-            ("layer", "operator", "weights", "SQNR of weights", "of its output", "of the network's"), layers
+            ("layer", "operator", "weights", "bits", "SQNR of weights", "of its output", "of the network's"),
+            layers,
         ),
     ]
     head = f'<meta charset="utf-8"><title>Quantization of {escape(origin)}</title><style>{_STYLE}</style>'
@@ -80,6 +82,13 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _bits(layer: LayerReport) -> str:
+    """Return how many bits a weight has, and how many it takes in a library if these are more."""
+    if layer.stored is None or layer.stored == layer.bits:
+        return str(layer.bits)
+    return f"{layer.bits}, stored in {layer.stored}"
 
 
 def _decibels(value: float | None) -> str:
@@ -96,17 +105,20 @@ def _sensitivity(layers: Sequence[LayerReport]) -> Any:
     names = [f"{layer.name} (in float)" if layer.reason else layer.name for layer in measured]
     figure = go.Figure(
         [
+            go.Bar(x=[layer.own_sqnr for layer in measured], y=names, orientation="h", name="its own output"),
             go.Bar(
-                x=[layer.own_sqnr for layer in measured], y=names, orientation="h", name="of its own output"
-            ),
-            go.Bar(
-                x=[layer.output_sqnr for layer in measured], y=names, orientation="h", name="of the network's"
+                x=[layer.output_sqnr for layer in measured],
+                y=names,
+                orientation="h",
+                name="the network's output",
             ),
         ]
     )
     figure.update_layout(
         title="Each layer quantized alone: SQNR, the lower the more sensitive",
-        xaxis_title="dB",
+        xaxis_title="signal to quantization noise, dB",
+        legend_title="of what",
+        yaxis_automargin=True,
         yaxis_autorange="reversed",
         height=200 + 26 * len(measured),
         template="plotly_white",
@@ -127,7 +139,7 @@ def _histograms(ranges: Sequence[RangeReport]) -> Any:
             "method": "update",
             "args": [
                 {"visible": [other == number for other in range(len(ranges))]},
-                {"shapes": _limits(each), "title": _title(each)},
+                {"shapes": _limits(each), "title.text": _title(each)},
             ],
         }
         for number, each in enumerate(ranges)
@@ -137,7 +149,8 @@ def _histograms(ranges: Sequence[RangeReport]) -> Any:
         shapes=_limits(ranges[0]),
         updatemenus=[{"buttons": buttons, "x": 1.0, "xanchor": "right", "y": 1.2}],
         yaxis_type="log",
-        yaxis_title="values",
+        xaxis_title="value (between the red lines: what codes stand for)",
+        yaxis_title="how many on the data",
         bargap=0,
         template="plotly_white",
     )

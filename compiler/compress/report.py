@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from typing import Any
 class LayerReport:
     """One layer.
 
-    `reason` says why it stays in float, and is empty if it is quantized, with weights of `bits` bits.
+    `reason` says why it stays in float, and is empty if it is quantized, with weights of `bits` bits. Each
+    takes `stored` bits in a library, which may be more; None where that is not known.
     `weights_sqnr` is the SQNR of its weights in dB; `own_sqnr` of what it gives and `output_sqnr` of what the
     network gives when this layer alone is quantized, None where that was not measured.
     """
@@ -26,6 +28,7 @@ class LayerReport:
     own_sqnr: float | None = None
     output_sqnr: float | None = None
     bits: int = 32
+    stored: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,25 @@ class Report:
         if len(kept) > 8:
             lines.append(f"and {len(kept) - 8} more layers stay in float")
         lines += summarize_floats(self.floats)
+        lines += summarize_storage(self.layers)
         if self.score is not None:
             lines.append(str(self.score))
         return [*lines, *map(str, self.outputs), *self.warnings]
+
+    def with_widened(self, widened: Iterable[tuple[str, str]]) -> Report:
+        """Return the report of a library that stores some rounded weights as float32.
+
+        `widened` are the operators and the shapes of these, as in `LayerReport`.
+        """
+        counts = Counter(widened)
+        layers = []
+        for layer in self.layers:
+            key = layer.operator, layer.weights
+            if not layer.reason and counts[key]:
+                counts[key] -= 1
+                layer = dataclasses.replace(layer, stored=32)
+            layers.append(layer)
+        return dataclasses.replace(self, layers=tuple(layers))
 
     def to_plain(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""
@@ -170,6 +189,29 @@ def summarize_floats(floats: tuple[FloatReport, ...]) -> list[str]:
         f"in float: {', '.join(f'{count} {operator}' for operator, count in counts.items())} ({reason})"
         for reason, counts in reasons.items()
     ]
+
+
+def summarize_storage(layers: tuple[LayerReport, ...]) -> list[str]:
+    """Return where weights take more bits in a library than they were rounded to."""
+    lines = []
+    quantized = [layer for layer in layers if not layer.reason and layer.stored is not None]
+    wider = {(each.bits, each.stored) for each in quantized if each.bits < (each.stored or 0) <= 8}
+    for bits, stored in sorted(wider):
+        lines.append(
+            f"weights of {bits} bits are stored in {stored}: "
+            + ("integer kernels multiply bytes" if stored == 8 else "codes have 1, 2, 4 or 8 bits")
+        )
+    widened: dict[str, list[str]] = {}
+    for layer in quantized:
+        if layer.stored == 32:
+            widened.setdefault(layer.operator, []).append(layer.name)
+    for operator, names in widened.items():
+        listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        lines.append(
+            f"rounded, but stored as float32: the weights of {len(names)} {operator} ({listed}); "
+            "no kernel of this target reads their codes"
+        )
+    return lines
 
 
 def _range(data: Mapping[str, Any]) -> RangeReport:

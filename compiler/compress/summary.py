@@ -13,6 +13,7 @@ from compiler.compress.observers import Observer
 from compiler.compress.plan import Layer
 from compiler.compress.quantizer import Choice, Quantizer
 from compiler.compress.report import FloatReport, LayerReport, OutputReport, RangeReport, Report
+from compiler.compress.scheme import Linear, Scheme
 from compiler.compress.sensitivity import Sensitivity
 from compiler.ir.constants import array_of
 
@@ -72,7 +73,15 @@ def _layer(quantizer: Quantizer, layer: Layer, reason: str, lost: Sensitivity | 
         own_sqnr=None if lost is None else lost.own,
         output_sqnr=None if lost is None else lost.output,
         bits=32 if reason else quantizer.scheme.weight_bits,
+        stored=32 if reason else _stored_bits(quantizer.scheme),
     )
+
+
+def _stored_bits(scheme: Scheme) -> int:
+    """Return the bits that a weight takes in a library: integer kernels multiply bytes, others read codes."""
+    if isinstance(scheme.activations, Linear):
+        return 8
+    return next(bits for bits in (1, 2, 4, 8, 16) if bits >= scheme.weight_bits)
 
 
 def _ranges(quantizer: Quantizer, choice: Choice) -> tuple[RangeReport, ...]:

@@ -31,7 +31,7 @@ from compiler.passes.lower_weight_only import lower_weight_only
 from compiler.passes.merge_groups import merge_groups
 from compiler.passes.multiply_reciprocal import multiply_reciprocal
 from compiler.passes.pack_dense import pack_dense
-from compiler.passes.quantized_layers import layers_in_float
+from compiler.passes.quantized_layers import layers_in_float, weights_in_float
 from compiler.passes.recognize_all import RECOGNIZERS
 from compiler.passes.simplify import simplify
 from compiler.passes.split_conv_transpose import split_conv_transpose
@@ -44,12 +44,16 @@ Pass = Callable[[tvm.IRModule], tvm.IRModule]
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did: wall time in seconds, a sentence, and notes for the user."""
+    """What one pass did: wall time in seconds, a sentence, and notes for the user.
+
+    `widened` are the weights that it made float32 though they are codes in the graph: operators and shapes.
+    """
 
     name: str
     seconds: float
     summary: str
     notes: tuple[str, ...] = ()
+    widened: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 CANONICAL: tuple[tuple[str, Pass], ...] = (
@@ -161,7 +165,8 @@ def optimize(
             seconds = time.perf_counter() - start
             quantized = given if name == "lower_quantized" else quantized
             notes = layers_in_float(quantized, mod) if quantized and name == _LAST_TO_INTEGERS else ()
-            records.append(PassRecord(name, seconds, _summary(_count(given), _count(mod)), notes))
+            widened = weights_in_float(given) if name == "fold_weights" else ()
+            records.append(PassRecord(name, seconds, _summary(_count(given), _count(mod)), notes, widened))
             if dump is not None:
                 ir_dump.write(mod, dump / f"{number:02}_{name}.py")
     return mod, records

@@ -8,10 +8,13 @@ from typing import Any
 
 import tvm
 
+from compiler.ir.constants import array_of
 from compiler.ir.graph import Graph
-from compiler.ir.rewriter import is_call
+from compiler.ir.rewriter import is_call, static_shape
+from compiler.passes.coded_weights import coded_weights
 from compiler.passes.quantized_products import why_not_in_integers
 from compiler.passes.quantized_weights import LAYERS, TWO_ACTIVATIONS, weights_of
+from compiler.passes.small_convolutions import signs_of
 
 
 def is_quantized(mod: tvm.IRModule) -> bool:
@@ -36,6 +39,31 @@ def layers_in_float(before: tvm.IRModule, after: tvm.IRModule) -> tuple[str, ...
     found = Counter(_reason(graph, var) for var in floats)
     notes += [f"in float: {_count(name, count)} ({why})" for (name, why), count in found.most_common()]
     return tuple(notes)
+
+
+def weights_in_float(mod: tvm.IRModule) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return the operators and the shapes of the weights that `mod`, where codes have found their kernels,
+    still has to dequantize, or has as signs that no kernel of bits takes: they become float32 in the library.
+    """
+    graph = Graph(mod)
+
+    def definition(expr: Any) -> Any:
+        found = graph.definition(expr) if isinstance(expr, tvm.ir.Var) else None
+        return expr if found is None else found
+
+    def are_signs(call: Any) -> bool:
+        values = array_of(call.args[1])
+        return values is not None and bool((abs(values) == 1).all()) and signs_of(call, definition) is None
+
+    found = []
+    for var in _layers(graph, lambda var: str(var.ty.dtype) == "float32"):
+        call = graph.definition(var)
+        source, shape = definition(call.args[1]), static_shape(call.args[1])
+        if shape is None or is_call(source, "relax.call_pure_packed"):
+            continue
+        if coded_weights(call.args[1], definition) is not None or are_signs(call):
+            found.append((str(call.op.name), shape))
+    return tuple(found)
 
 
 def _layers(graph: Graph, wanted: Callable[[Any], bool]) -> list[Any]:

@@ -29,6 +29,24 @@ def test_a_page_holds_charts_and_tables(tmp_path):
     assert 'src="http' not in text
 
 
+def test_a_page_says_how_weights_are_stored(tmp_path):
+    layers = (replace(REPORT.layers[0], bits=4, stored=8), *REPORT.layers[1:])
+    write_page(replace(REPORT, layers=layers), "m", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<td>4, stored in 8</td>" in text
+    assert "weights of 4 bits are stored in 8" in text
+
+
+def test_axes_are_labelled_and_buttons_change_the_title(tmp_path):
+    """A string as a title is no longer known to plotly.js."""
+    two = (*REPORT.ranges, replace(REPORT.ranges[0], name="second", low=-3.0))
+    write_page(replace(REPORT, ranges=two), "m", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for label in ("signal to quantization noise, dB", "between the red lines", "how many on the data"):
+        assert label in text
+    assert '"title.text":"second: -3 to 2 seen' in text.replace('": "', '":"')
+
+
 def test_a_report_without_measurements_has_a_page_too(tmp_path):
     layers = tuple(replace(layer, own_sqnr=None, output_sqnr=None) for layer in REPORT.layers)
     write_page(replace(REPORT, layers=layers, ranges=(), floats=()), "m", tmp_path / "page.html")

@@ -11,6 +11,7 @@ from compiler.compress.report import (
     Report,
     ScoreReport,
     summarize_floats,
+    summarize_storage,
 )
 
 REPORT = Report(
@@ -54,6 +55,32 @@ def test_it_is_told_in_sentences():
         "z: no error, cosine 1.00000",
         "look here",
     ]
+
+
+def stored(name, operator, bits, stored, reason=""):
+    return LayerReport(name, operator, "8x1x3x3", reason, bits=bits, stored=stored)
+
+
+def test_what_takes_more_than_its_bits_is_told():
+    layers = [stored("a", "conv2d", 4, 8), stored("b", "matmul", 3, 4), stored("c", "matmul", 8, 8)]
+    layers += [stored(f"d{i}", "conv2d", 8, 32) for i in range(5)] + [stored("e", "matmul", 32, 32, "kept")]
+    assert summarize_storage(tuple(layers)) == [
+        "weights of 3 bits are stored in 4: codes have 1, 2, 4 or 8 bits",
+        "weights of 4 bits are stored in 8: integer kernels multiply bytes",
+        "rounded, but stored as float32: the weights of 5 conv2d (d0, d1, d2, d3, ...); "
+        "no kernel of this target reads their codes",
+    ]
+    assert summarize_storage((stored("old", "conv2d", 8, None),)) == []
+
+
+def test_weights_that_a_target_widens_are_found_by_operator_and_shape():
+    layers = [stored("a", "matmul", 8, 8), stored("kept", "conv2d", 32, 32, "skipped")]
+    layers += [stored(name, "conv2d", 8, 8) for name in "bc"]
+    report = Report(**{**vars(REPORT), "layers": tuple(layers)}).with_widened([("conv2d", "8x1x3x3")])
+    assert [(layer.name, layer.stored) for layer in report.layers] == [
+        ("a", 8), ("kept", 32), ("b", 32), ("c", 8),
+    ]  # fmt: skip
+    assert len([line for line in report.lines() if line.startswith("rounded, but")]) == 1
 
 
 def test_many_layers_in_float_are_counted():
