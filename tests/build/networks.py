@@ -140,6 +140,12 @@ def short_net() -> Case:
 
 
 @cache
+def half_net() -> Case:
+    """The same layers of float16, of which no CPU has dot products that sum in float32."""
+    return _rounded_net(FloatGrid(Float("float16")))
+
+
+@cache
 def dynamic_net() -> Case:
     """Matrix products of bytes with scales computed at run time: of many rows and of one."""
     scheme = scheme_named("int8-dynamic")

@@ -71,6 +71,21 @@ def test_codes_take_as_little_room_as_their_bits(name, bits):
     assert words.nbytes == 8 * 32 * 9 * bits // 8
 
 
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_large_images_take_winograd_s_method(name):
+    weights = _coded(name, 16, 24, 3, 3)
+
+    def build(emit, x):
+        y = emit(R.nn.conv2d(x, emit(weights.expr()), padding=1))
+        return R.nn.relu(emit(R.add(y, const(1, 16, 1, 1))))
+
+    before = graph(build, x=(1, 24, 20, 21))
+    after = block_layout(4)(lower_weight_only(4)(before))
+    assert "coded_winograd_conv2d" in operators(after)
+    assert "coded_conv2d" not in operators(after)
+    assert_same_numbers(before, after, random(1, 24, 20, 21))
+
+
 def test_depthwise_and_grouped_convolutions_stay_in_float():
     for groups in (8, 2):
         weights = _coded("int8", 8, 8 // groups, 3, 3)

@@ -22,6 +22,17 @@ def test_where_reading_weights_is_most_of_the_work_tiles_are_small(lanes):
 
 
 @pytest.mark.parametrize("lanes", LANES)
+def test_codes_are_transformed_where_enough_tiles_read_them(lanes):
+    def chosen(channels, size):
+        return choose_winograd(1, channels, channels, size, size, lanes, coded=True)
+
+    assert [chosen(64, 56), chosen(128, 28)] == [4, 4]
+    assert chosen(256, 14) in (2, 4)
+    assert chosen(512, 7) in (2, None)
+    assert chosen(512, 1) is chosen(lanes, 56) is None
+
+
+@pytest.mark.parametrize("lanes", LANES)
 def test_few_channels_do_not_pay_for_the_transforms(lanes):
     assert choose_winograd(1, 3, 8, 224, 224, lanes) is None
     assert choose_winograd(1, lanes, lanes, 56, 56, lanes) is None

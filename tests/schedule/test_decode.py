@@ -1,5 +1,6 @@
 """Products with coded weights against numpy in float64, decoded in registers and before the tiles."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,6 +106,23 @@ def test_large_and_small_inputs_stay_exact(kind):
         inputs = [te.placeholder(a.shape, str(a.dtype), n) for a, n in ((x, "x"), (words, "w"))]
         got, _ = run(inputs, coded_dense(*inputs, 1, coding), [x, words], target)
         np.testing.assert_array_equal(got[:, 0], np.float32(size) * codes[:, 0].astype("float32"))
+
+
+@pytest.mark.parametrize("target", runnable())
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16])
+def test_every_short_float_is_widened_to_its_very_value(target, kind, rows):
+    """In registers and before the tiles: normal and denormal numbers, both zeros, the largest."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(kind)
+    codes = every[np.isfinite(every.astype("float32"))][None]
+    target, outputs = cpu(target), codes.shape[1]
+    coding, lanes = coding_of(codes), lanes_of(target)
+    words, x = pack_codes(codes, coding, lanes), np.ones((rows, 1), "float32")
+    assert words.nbytes == 2 * lanes * -(-outputs // lanes)
+    inputs = [te.placeholder(a.shape, str(a.dtype), n) for a, n in ((x, "x"), (words, "w"))]
+    got, rule = run(inputs, coded_dense(*inputs, outputs, coding), [x, words], target)
+    assert rule == "matmul"
+    np.testing.assert_array_equal(got, np.broadcast_to(codes.astype("float32"), got.shape))
 
 
 def test_fewer_vectors_where_registers_are_few():
