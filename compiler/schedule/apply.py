@@ -23,9 +23,11 @@ from compiler.schedule import (
 )
 from compiler.schedule.blocks import ISOLATE, with_root
 from compiler.schedule.record import KernelRecord, record
+from compiler.schedule.space import Decide, untuned
 from compiler.target import Target
 
-Rule = Callable[[Schedule, Target], bool]
+Rule = Callable[..., bool]
+"""Takes a kernel and a target (of `TUNABLE`, also a `Decide`), and tells whether it scheduled the kernel."""
 
 CPU_RULES: tuple[tuple[str, Rule], ...] = (
     (conv2d.NAME, conv2d.apply),
@@ -40,6 +42,9 @@ CPU_RULES: tuple[tuple[str, Rule], ...] = (
     (fallback.NAME, fallback.apply),
 )
 """In the order in which they are asked; the fallback takes any kernel."""
+
+TUNABLE = (attention.NAME, conv2d.NAME, matmul.NAME, window.NAME, winograd.NAME)
+"""Rules that have something to decide."""
 
 ISOLATED = (attention.NAME, conv2d.NAME, matmul.NAME, winograd.NAME)
 """Rules whose register tiles become functions of their own."""
@@ -61,12 +66,14 @@ def schedule(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[Kern
     return tvm.IRModule(scheduled, attrs=mod.attrs, global_infos=mod.global_infos), records
 
 
-def schedule_kernel(function: tirx.PrimFunc, target: Target) -> tuple[tirx.PrimFunc, str]:
-    """Return `function` scheduled for a CPU, and the name of the rule that took it."""
+def schedule_kernel(
+    function: tirx.PrimFunc, target: Target, decide: Decide = untuned
+) -> tuple[tirx.PrimFunc, str]:
+    """Return `function` scheduled for a CPU as `decide` wants, and the name of the rule that took it."""
     rooted = with_root(function)  # a kernel that is one call, such as a sort, has no root
     for name, rule in CPU_RULES:
         sch = Schedule(rooted)
-        if rule(sch, target):
+        if rule(sch, target, decide) if name in TUNABLE else rule(sch, target):
             scheduled = sch.mod["main"].with_attr("tirx.is_scheduled", True)
             return (scheduled.with_attr(ISOLATE, True) if name in ISOLATED else scheduled), name
     return function, "none"

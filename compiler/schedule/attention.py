@@ -16,8 +16,9 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from compiler.schedule.blocks import PARTITION, all_blocks, extent, find_anchor, unroll_and_vectorize
-from compiler.schedule.tasks import choose_chunk
-from compiler.schedule.tiles import choose_tile, legal_tiles
+from compiler.schedule.space import Decide, Space, untuned
+from compiler.schedule.tasks import choose_chunk, divisors
+from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
 
 NAME = "attention"
@@ -43,7 +44,28 @@ def default(queries: int, panels: int, depth_vectors: int, others: int, target: 
     return Decisions(scores.rows, scores.vectors, product.vectors, choose_chunk(steps, 0.0, others, target))
 
 
-def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> bool:
+def space(queries: int, panels: int, depth_vectors: int, others: int, target: Target) -> Space[Decisions]:
+    """Return what can be decided for `others` heads."""
+    tiles = legal_tiles(target, max_rows=16, max_vectors=4)
+    heights = sorted({tile.rows for tile in tiles if tile.rows <= queries})
+    axes = {
+        "queries": heights,
+        "key_vectors": [vectors for vectors in range(1, 5) if vectors <= panels],
+        "depth_vectors": [vectors for vectors in range(1, 5) if vectors <= depth_vectors],
+        "chunk": sorted({chunk for height in heights for chunk in divisors(-(-queries // height))}),
+    }
+
+    def fits(decisions: Decisions) -> bool:
+        both = (
+            Tile(decisions.queries, decisions.key_vectors),
+            Tile(decisions.queries, decisions.depth_vectors),
+        )
+        return all(tile in tiles for tile in both) and -(-queries // decisions.queries) % decisions.chunk == 0
+
+    return Space(default(queries, panels, depth_vectors, others, target), axes, fits)
+
+
+def apply(sch: Schedule, target: Target, decide: Decide = untuned) -> bool:
     """Schedule the kernel if it is attention; tell whether it is."""
     anchor = find_anchor(sch, "attention")
     if anchor is None:
@@ -51,11 +73,10 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     scores, output = sch.get_sblock("attention_scores"), _output(sch)
     batch, query, head, depth = sch.get_loops(output)
     lanes = extent(sch, sch.get_loops(scores)[4]) or 1
-    if decisions is None:
-        panels = extent(sch, sch.get_loops(scores)[3]) or 1
-        others = (extent(sch, batch) or 1) * (extent(sch, head) or 1)
-        sizes = (extent(sch, query) or 1, panels, -(-(extent(sch, depth) or 1) // lanes))
-        decisions = default(*sizes, others, target)
+    panels = extent(sch, sch.get_loops(scores)[3]) or 1
+    others = (extent(sch, batch) or 1) * (extent(sch, head) or 1)
+    sizes = (extent(sch, query) or 1, panels, -(-(extent(sch, depth) or 1) // lanes))
+    decisions: Decisions = decide(NAME, space(*sizes, others, target))
     tile, inner = sch.split(query, [None, decisions.queries])
     chunk, tile = sch.split(tile, [None, decisions.chunk])
     vectors, vector, lane = sch.split(depth, [None, decisions.depth_vectors, lanes])

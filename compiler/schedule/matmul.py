@@ -9,6 +9,7 @@ parallel over batch, chunk of rows, tile of columns
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,8 @@ from compiler.schedule.blocks import (
 )
 from compiler.schedule.decode import decode_in_registers, decode_in_task, decoding, narrowed
 from compiler.schedule.dot_product import DOT_PRODUCT, instruction, temporaries
-from compiler.schedule.tasks import choose_chunk
+from compiler.schedule.space import Decide, Space, untuned
+from compiler.schedule.tasks import choose_chunk, divisors
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
 
@@ -39,12 +41,14 @@ _MANY = 8
 class Decisions:
     """`tile.rows` rows of the left operand by `tile.vectors` vectors of `lanes` columns, in registers.
 
-    One task of a packed product computes `chunk` tiles of rows; None leaves all rows to it.
+    One task of a packed product computes `chunk` tiles of rows; None leaves all rows to it. Tasks that follow
+    one another share rows, or, with `columns_first`, panels.
     """
 
     tile: Tile
     lanes: int
     chunk: int | None = None
+    columns_first: bool = False
 
 
 def legal(target: Target, *, narrow: str | None = None) -> list[Tile]:
@@ -80,7 +84,25 @@ def default(
     return Decisions(tile, lanes, chunk)
 
 
-def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> bool:
+def space(best: Decisions, rows: int | None, vectors: int | None, tiles: Sequence[Tile]) -> Space[Decisions]:
+    """Return what can be decided beside `best`, the cheapest; nothing where an extent is symbolic."""
+    if rows is None or vectors is None:
+        return Space(best)
+    fitting = [tile for tile in tiles if tile.rows <= rows and tile.vectors <= vectors]
+    axes: dict[str, Sequence[Any]] = {"tile": fitting}
+    if best.chunk is None:
+        return Space(best, axes)
+
+    def steps(tile: Tile) -> int:
+        return -(-rows // tile.rows)
+
+    axes["chunk"] = sorted({chunk for tile in fitting for chunk in divisors(steps(tile))})
+    if vectors > 1 and rows > 1:
+        axes["columns_first"] = (False, True)
+    return Space(best, axes, lambda decisions: steps(decisions.tile) % (decisions.chunk or 1) == 0)
+
+
+def apply(sch: Schedule, target: Target, decide: Decide = untuned) -> bool:
     """Schedule the kernel if it is a matrix product; tell whether it is."""
     anchor = find_anchor(sch, "dense", "matmul")
     if anchor is None:
@@ -96,32 +118,33 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     if packed and len(sch.get(anchor).reads[1].region) == 2 + reduction:
         _flatten(sch, anchor, output, lanes)
     *batch, row, column = sch.get_loops(output)
-    if decisions is None:
-        columns = extent(sch, column)
-        vectors = None if columns is None else max(1, -(-columns // lanes) if packed else columns // lanes)
-        if not packed and columns is not None and columns % lanes:
-            vectors = 1  # the last vector is shorter: it must be a tile of its own
-        counts = [extent(sch, loop) for loop in batch]
-        decisions = default(
-            extent(sch, row),
-            vectors,
-            lanes,
-            target,
-            packed=packed,
-            batch=None if None in counts else math.prod(count or 1 for count in counts),
-            row_bytes=4.0 * (extent(sch, sch.get_loops(anchor)[-reduction]) or 1),
-            narrow=dtype,
-        )
-        if decisions.tile.rows == extent(sch, row):
-            decisions = replace(decisions, tile=narrowed(sch, decisions.tile, target))
+    rows, columns = extent(sch, row), extent(sch, column)
+    vectors = None if columns is None else max(1, -(-columns // lanes) if packed else columns // lanes)
+    if not packed and columns is not None and columns % lanes:
+        vectors = 1  # the last vector is shorter: it must be a tile of its own
+    counts = [extent(sch, loop) for loop in batch]
+    best = default(
+        rows,
+        vectors,
+        lanes,
+        target,
+        packed=packed,
+        batch=None if None in counts else math.prod(count or 1 for count in counts),
+        row_bytes=4.0 * (extent(sch, sch.get_loops(anchor)[-reduction]) or 1),
+        narrow=dtype,
+    )
+    if best.tile.rows == rows:
+        best = replace(best, tile=narrowed(sch, best.tile, target))
+    decisions: Decisions = decide(NAME, space(best, rows, vectors, legal(target, narrow=dtype)))
     outer_row, inner_row = sch.split(row, [None, decisions.tile.rows])
     outer_column, *inner_column = sch.split(column, [None, decisions.tile.vectors, lanes])
     if packed:
         chunks = []
         if decisions.chunk is not None:
             *chunks, outer_row = sch.split(outer_row, [None, decisions.chunk])
-        sch.reorder(*batch, *chunks, outer_column, outer_row, inner_row, *inner_column)
-        task, tile = sch.fuse(*batch, *chunks, outer_column), outer_row
+        tasks = [outer_column, *chunks] if decisions.columns_first else [*chunks, outer_column]
+        sch.reorder(*batch, *tasks, outer_row, inner_row, *inner_column)
+        task, tile = sch.fuse(*batch, *tasks), outer_row
         sch.annotate(outer_row, PARTITION, 1)
     else:
         sch.annotate(outer_row, PARTITION, 1)

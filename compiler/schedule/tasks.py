@@ -26,13 +26,18 @@ def choose_chunk(steps: int | None, step_bytes: float, others: int | None, targe
         return 1
     budget = max(target.caches.l2 // target.caches.l2_cores, target.caches.l1d) / 2
     # A divisor: of a shorter last chunk, TVM could not tell which of its tiles are whole.
-    chunks = [chunk for chunk in range(steps, 0, -1) if steps % chunk == 0]
+    chunks = divisors(steps)[::-1]
     spreads = {chunk: _spread(steps, chunk, others, target.cores) for chunk in chunks}
     even = [chunk for chunk in chunks if spreads[chunk] <= _EVEN]
     if not even:
         return min(chunks, key=lambda chunk: spreads[chunk])
     cached = [chunk for chunk in even if chunk * step_bytes <= budget and chunk >= min(_FEW, steps)]
     return cached[0] if cached else even[0]
+
+
+def divisors(count: int) -> list[int]:
+    """Return the numbers that divide `count`, from 1 on."""
+    return [number for number in range(1, count + 1) if count % number == 0]
 
 
 def _spread(steps: int, chunk: int, others: int, cores: int) -> float:

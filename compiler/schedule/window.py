@@ -23,7 +23,8 @@ from compiler.schedule.blocks import (
     unroll_and_vectorize,
 )
 from compiler.schedule.dot_product import BYTE_PRODUCT, instruction
-from compiler.schedule.tasks import choose_chunk
+from compiler.schedule.space import Decide, Space, untuned
+from compiler.schedule.tasks import choose_chunk, divisors
 from compiler.target import Target
 
 NAME = "window"
@@ -55,7 +56,16 @@ def default(rows: int | None, columns: int | None, others: int | None, target: T
     return Decisions(width, choose_chunk(rows, 0.0, others, target))
 
 
-def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> bool:
+def space(rows: int | None, columns: int | None, others: int | None, target: Target) -> Space[Decisions]:
+    """Return what can be decided; nothing where an extent is symbolic."""
+    best = default(rows, columns, others, target)
+    if rows is None or columns is None or others is None:
+        return Space(best)
+    widths = [count for count in legal_columns(target) if count <= columns]
+    return Space(best, {"columns": widths, "chunk": divisors(rows)})
+
+
+def apply(sch: Schedule, target: Target, decide: Decide = untuned) -> bool:
     """Schedule the kernel if it is a blocked depthwise convolution or pooling; tell whether it is."""
     anchor = find_anchor(sch, NAME)
     if anchor is None:
@@ -64,10 +74,10 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     if output is None or len(sch.get_loops(output)) != 5:
         return False
     image, block, row, column, lane = sch.get_loops(output)
-    if decisions is None:
-        images, blocks = extent(sch, image), extent(sch, block)
-        others = None if images is None or blocks is None else images * blocks
-        decisions = default(extent(sch, row), extent(sch, column), others, target)
+    images, blocks = extent(sch, image), extent(sch, block)
+    others = None if images is None or blocks is None else images * blocks
+    sizes = (extent(sch, row), extent(sch, column), others)
+    decisions: Decisions = decide(NAME, space(*sizes, target))
     chunk, row = sch.split(row, [None, decisions.chunk])
     outer_column, inner_column = sch.split(column, [None, decisions.columns])
     sch.reorder(image, block, chunk, row, outer_column, inner_column, lane)

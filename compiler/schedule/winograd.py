@@ -29,6 +29,7 @@ from compiler.schedule.blocks import (
     unroll_and_vectorize,
 )
 from compiler.schedule.decode import decode_in_place, decoding
+from compiler.schedule.space import Decide, Space, untuned
 from compiler.schedule.tiles import Tile, choose_tile, legal_tiles
 from compiler.target import Target
 
@@ -46,10 +47,21 @@ class Decisions:
 
 def default(tiles: int, blocks: int, target: Target) -> Decisions:
     """Return the cheapest decision for products of `tiles` rows by `blocks` vectors."""
-    return Decisions(choose_tile(legal_tiles(target, max_rows=28, max_vectors=4), tiles, blocks))
+    return Decisions(choose_tile(legal(target), tiles, blocks))
 
 
-def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> bool:
+def legal(target: Target) -> list[Tile]:
+    """Return every tile that `target` has registers for."""
+    return legal_tiles(target, max_rows=28, max_vectors=4)
+
+
+def space(tiles: int, blocks: int, target: Target) -> Space[Decisions]:
+    """Return what can be decided for products of `tiles` rows by `blocks` vectors."""
+    fitting = [tile for tile in legal(target) if tile.rows <= tiles and tile.vectors <= blocks]
+    return Space(default(tiles, blocks, target), {"tile": fitting})
+
+
+def apply(sch: Schedule, target: Target, decide: Decide = untuned) -> bool:
     """Schedule the kernel if it is Winograd's convolution; tell whether it is."""
     anchor = find_anchor(sch, "winograd")
     if anchor is None:
@@ -62,9 +74,8 @@ def apply(sch: Schedule, target: Target, decisions: Decisions | None = None) -> 
     for block in after[:-1]:
         sch.compute_inline(block)
     side = math.isqrt(extent(sch, sch.get_loops(anchor)[0]) or 0)
-    if decisions is None:
-        loops = [extent(sch, loop) or 1 for loop in sch.get_loops(anchor)]
-        decisions = default(loops[2], loops[1], target)
+    _, blocks_of_outputs, tiles, *_ = [extent(sch, loop) or 1 for loop in sch.get_loops(anchor)]
+    decisions: Decisions = decide(NAME, space(tiles, blocks_of_outputs, target))
     _output(sch, after[-1], side - 2)
     _products(sch, anchor, decisions.tile, side if decoding(sch) else 1)
     _input(sch)

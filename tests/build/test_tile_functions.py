@@ -83,7 +83,7 @@ def _pointwise(blocks, tile):
     target = load("x86-64-v3")
     inputs, output = convolution(16, 8 * blocks, 6, 1)(target)
     sch = Schedule(te.create_prim_func([*inputs, output]))
-    assert conv2d.apply(sch, target, conv2d.Decisions(tile, 1))
+    assert conv2d.apply(sch, target, lambda name, space: conv2d.Decisions(tile, 1))
     function = sch.mod["main"].with_attr(ISOLATE, True).with_attr("global_symbol", "kernel")
     return lowered(tvm.IRModule({"kernel": function}), target, "OutlineTiles")
 

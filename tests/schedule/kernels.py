@@ -67,7 +67,7 @@ def run(
 def decided(function: tirx.PrimFunc, target: Target, decisions: Any) -> tuple[tirx.PrimFunc, str]:
     """Return `function` scheduled with `decisions` by the rule that they are of, and the rule's name."""
     rule, sch = sys.modules[type(decisions).__module__], Schedule(function)
-    assert rule.apply(sch, target, decisions)
+    assert rule.apply(sch, target, lambda name, space: decisions)
     scheduled = sch.mod["main"].with_attr("tirx.is_scheduled", True)
     return (scheduled.with_attr(ISOLATE, True) if rule.NAME in ISOLATED else scheduled), rule.NAME
 

@@ -1,0 +1,186 @@
+"""Builds trials and measures them, in this process: what crashes or hangs here takes the process with it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tvm
+
+from compiler.schedule.apply import schedule_kernel
+from compiler.schedule.space import Space, from_plain
+from compiler.schedule.vector_math import register
+from compiler.target import Target
+from compiler.tune.trial import Kernel, Outcome, Patience, Tools, Trial
+
+_MOST_CALLS = 200
+"""The most calls that one measurement averages."""
+
+_SEED = 20
+
+
+class NotBuiltError(Exception):
+    """There is no code for a trial, and why."""
+
+
+@dataclass(eq=False)
+class _Bench:
+    """A kernel at work: its arguments, as often as they take turns, and what it has to compute."""
+
+    function: Any
+    kernel: Kernel
+    arguments: list[list[Any]] = field(default_factory=list)
+    expected: np.ndarray | None = None
+
+
+class Bench:
+    """Builds and measures trials of kernels on `threads` threads.
+
+    What is built waits in memory, linked, until it is run.
+    """
+
+    def __init__(self, target: Target, tools: Tools, threads: int, patience: Patience) -> None:
+        register()
+        tools.use_threads(threads)
+        self._target, self._tools, self._patience = target, tools, patience
+        self._kernels: dict[int, _Bench] = {}
+        self._built: dict[int, tuple[_Bench, Callable[..., Any]]] = {}
+
+    def add(self, number: int, kernel: Kernel) -> None:
+        """Take in a kernel."""
+        self._kernels[number] = _Bench(tvm.ir.load_json(kernel.function), kernel)
+
+    def build(self, number: int, trial: Trial) -> Outcome | None:
+        """Build a trial, to be run as `number`; return why that failed, None if it did not."""
+        bench = self._kernels[trial.kernel]
+        try:
+            self._built[number] = bench, self._code(bench.function, trial)
+        except NotBuiltError as error:
+            return Outcome("not built", note=str(error))
+        except MemoryError:
+            return Outcome("not built", note="out of memory")
+        except Exception as error:  # TVM's passes refuse a schedule by many kinds of errors
+            return Outcome("not built", note=_last_line(error))
+        return None
+
+    def run(self, number: int, best: float) -> Outcome:
+        """Run what was built as `number`: compare what it computes, then measure it.
+
+        `best` is the time in seconds of the fastest so far: what is hopeless is not measured for long.
+        """
+        bench, code = self._built.pop(number)
+        self._prepare(bench)
+        first = bench.arguments[0]
+        try:
+            code(*first)
+        except Exception as error:
+            return Outcome("wrong", note=_last_line(error))
+        got = first[-1].numpy()
+        assert bench.expected is not None
+        off = difference(got, bench.expected)
+        if not off <= bench.kernel.tolerance:
+            return Outcome("wrong", note=f"off by {off:.2g} of the greatest value")
+        seconds = measured(code, bench.arguments, best, self._patience)
+        return Outcome("ok", seconds, spread(seconds))
+
+    def _prepare(self, bench: _Bench) -> None:
+        """Make the arguments of a kernel, and what the default schedule computes of them."""
+        if bench.arguments:
+            return
+        parameters = bench.function.params
+        generator = np.random.default_rng(_SEED)
+        arrays = [_random(parameter.ty, generator) for parameter in parameters]
+        for turn in range(max(bench.kernel.cold)):
+            bench.arguments.append(
+                [
+                    tvm.runtime.tensor(array) if turn < copies else bench.arguments[turn % copies][place]
+                    for place, (array, copies) in enumerate(zip(arrays, bench.kernel.cold, strict=True))
+                ]
+            )
+        scheduled, _ = schedule_kernel(bench.function, self._target)
+        self._tools.build(scheduled, self._target)(*bench.arguments[0])
+        output = bench.arguments[0][-1]
+        bench.expected = output.numpy().copy()
+        # What a trial leaves out must not pass for what the default wrote.
+        output.copyfrom(arrays[-1])
+
+    def _code(self, function: Any, trial: Trial) -> Callable[..., Any]:
+        def decide(rule: str, space: Space[Any]) -> Any:
+            if rule != trial.rule:
+                raise NotBuiltError(f"the rule '{rule}' took the kernel, not '{trial.rule}'")
+            decisions = from_plain(trial.decisions, space)
+            if decisions is None:
+                raise NotBuiltError("these decisions are not legal")
+            return decisions
+
+        scheduled, _ = schedule_kernel(function, self._target, decide)
+        return self._tools.build(scheduled, self._target)
+
+
+def measured(
+    code: Callable[..., Any], arguments: Sequence[Sequence[Any]], best: float, patience: Patience
+) -> tuple[float, ...]:
+    """Return the seconds of a call, measured several times; `arguments` take turns."""
+    turn = 0
+
+    def sample(calls: int) -> float:
+        nonlocal turn
+        begin = time.perf_counter()
+        for _ in range(calls):
+            code(*arguments[turn % len(arguments)])
+            turn += 1
+        return (time.perf_counter() - begin) / calls
+
+    once = min(sample(1), sample(1))
+    if once > patience.hopeless * best:
+        return (once,)
+    calls = min(_MOST_CALLS, max(1, round(patience.sample / once)))
+    return tuple(sample(calls) for _ in range(patience.repeats))
+
+
+def spread(seconds: Sequence[float]) -> float:
+    """Return how far the middle half of `seconds` lies apart, relative to their median."""
+    if len(seconds) < 2:
+        return 0.0
+    low, middle, high = statistics.quantiles(seconds, n=4)
+    return (high - low) / middle
+
+
+def difference(got: np.ndarray, expected: np.ndarray) -> float:
+    """Return the greatest difference relative to the greatest value; infinite for what is not a number."""
+    if got.dtype == np.uint16:  # the bits of bfloat16
+        got, expected = ((each.astype(np.uint32) << 16).view(np.float32) for each in (got, expected))
+    wide, exact = got.astype(np.float64), expected.astype(np.float64)
+    if not np.isfinite(wide).all():
+        return float("inf")
+    return float(abs(wide - exact).max(initial=0) / (abs(exact).max(initial=0) or 1))
+
+
+def _random(buffer: Any, generator: np.random.Generator) -> np.ndarray:
+    """Return numbers for a parameter: bytes over all of their range, indices 0, floats around 0."""
+    shape = [int(extent) for extent in buffer.shape]
+    dtype = np.dtype(str(buffer.dtype)) if "bfloat16" not in str(buffer.dtype) else _bfloat16()
+    if dtype.kind in "iu" and dtype.itemsize == 1:
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    if dtype.kind == "u":
+        return (generator.standard_normal(shape, np.float32).view(np.uint32) >> 16).astype(dtype)
+    if dtype.kind in "ib":
+        return np.zeros(shape, dtype)
+    return generator.standard_normal(shape, np.float32).astype(dtype)
+
+
+def _bfloat16() -> np.dtype[Any]:
+    import ml_dtypes
+
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__

@@ -1,0 +1,51 @@
+"""The process that builds and measures: it holds one `Bench`, and functions that others submit use it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING
+
+from compiler.target import Target
+from compiler.tune.trial import Kernel, Outcome, Patience, Tools, Trial
+
+if TYPE_CHECKING:
+    from compiler.tune.bench import Bench
+
+_bench: Bench | None = None
+
+
+def start(target: Target, tools: Tools, threads: int, patience: Patience) -> None:
+    """Make the bench of this process."""
+    global _bench
+    # Ctrl-C is for who asks; it ends this process in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if patience.memory:
+        resource.setrlimit(resource.RLIMIT_AS, (patience.memory, patience.memory))
+    from compiler.tune.bench import Bench
+
+    _bench = Bench(target, tools, threads, patience)
+
+
+def pid() -> int:
+    """Return the number of this process: it is ready."""
+    return os.getpid()
+
+
+def add(number: int, kernel: Kernel) -> None:
+    """Take in a kernel; see `Bench.add`."""
+    assert _bench is not None
+    _bench.add(number, kernel)
+
+
+def build(place: int, trial: Trial) -> Outcome | None:
+    """Build a trial; see `Bench.build`."""
+    assert _bench is not None
+    return _bench.build(place, trial)
+
+
+def run(place: int, best: float) -> Outcome:
+    """Run what was built; see `Bench.run`."""
+    assert _bench is not None
+    return _bench.run(place, best)

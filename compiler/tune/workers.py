@@ -1,0 +1,180 @@
+"""A few processes that build trials side by side, then measure them one by one while the others rest.
+
+What hangs is killed, and what dies is started again; either costs the trial at hand, and what its process had
+built but not run is built once more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+from compiler.schedule.records import Status
+from compiler.support.errors import InternalError
+from compiler.target import Target
+from compiler.tune import worker
+from compiler.tune.trial import Kernel, Outcome, Patience, Tools, Trial
+
+_START = 120.0
+"""Seconds that a new process may take until it is ready: it loads TVM."""
+
+
+class _Process:
+    """One process. What it was asked first it does first."""
+
+    def __init__(self, target: Target, tools: Tools, threads: int, patience: Patience) -> None:
+        self._pool = ProcessPoolExecutor(
+            1, get_context("spawn"), initializer=worker.start, initargs=(target, tools, threads, patience)
+        )
+        self._ready = self._pool.submit(worker.pid)
+        self.kernels: set[int] = set()
+        self.ended: Status | None = None
+
+    def submit(self, question: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        try:
+            return self._pool.submit(question, *arguments)
+        except BrokenProcessPool as error:  # it died between two questions
+            broken: Future[Any] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def wait_until_ready(self) -> None:
+        """Wait for a new process.
+
+        Raises:
+            InternalError: it cannot be started.
+        """
+        try:
+            self._ready.result(_START)
+        except (BrokenProcessPool, TimeoutError) as error:
+            raise InternalError(f"a process that measures could not be started: {error}") from error
+
+    def end(self, why: Status | None = None) -> None:
+        """Kill the process: it may hang, or be dead already."""
+        self.ended = why
+        if self._ready.done() and not self._ready.exception():
+            with suppress(ProcessLookupError):
+                os.kill(self._ready.result(), signal.SIGKILL)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(eq=False)
+class _Building:
+    place: int
+    process: _Process
+    deadline: float
+
+
+class Workers:
+    """Measures trials; a context manager that leaves no process behind."""
+
+    def __init__(
+        self, count: int, target: Target, tools: Tools, threads: int, patience: Patience | None = None
+    ) -> None:
+        """Start `count` processes for building; what is measured runs on `threads` threads."""
+        self._patience = patience or Patience()
+        self._new = partial(_Process, target, tools, threads, self._patience)
+        self._kernels: list[Kernel] = []
+        self._processes = [self._new() for _ in range(count)]
+
+    def add(self, kernel: Kernel) -> int:
+        """Take in a kernel; return its number in trials."""
+        self._kernels.append(kernel)
+        return len(self._kernels) - 1
+
+    def measure(self, trials: Sequence[Trial], best: Callable[[int], float]) -> Iterator[tuple[int, Outcome]]:
+        """Yield what comes of each of `trials`, with its place among them, in any order.
+
+        `best` gives the fastest time in seconds so far of a kernel.
+
+        Raises:
+            InternalError: no process can be started.
+        """
+        waiting = deque(range(len(trials)))
+        while waiting:
+            built = []
+            for place, process, failed in self._build(trials, waiting):
+                if failed is None:
+                    built.append((place, process))
+                else:
+                    yield place, failed
+            for place, process in built:
+                if process.ended:  # after it had built this
+                    waiting.append(place)
+                else:
+                    yield place, self._run(process, place, best(trials[place].kernel))
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self._processes:
+            process.end()
+        self._processes = []
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self.close()
+
+    def _build(
+        self, trials: Sequence[Trial], waiting: deque[int]
+    ) -> Iterator[tuple[int, _Process, Outcome | None]]:
+        """Build trials in all processes; yield each with its process, and why it failed if it did."""
+        for process in self._processes:
+            process.wait_until_ready()
+        busy: dict[Future[Any], _Building] = {}
+        while waiting or busy:
+            idle = [each for each in self._processes if each not in [b.process for b in busy.values()]]
+            for process in idle[: len(waiting)]:
+                place = waiting.popleft()
+                future = self._submit(process, place, trials[place])
+                busy[future] = _Building(place, process, time.monotonic() + self._patience.build)
+            soonest = min(each.deadline for each in busy.values()) - time.monotonic()
+            done, _ = wait(busy, max(0.0, soonest), FIRST_COMPLETED)
+            late = {future for future, each in busy.items() if each.deadline < time.monotonic()} - done
+            for future in done | late:
+                each = busy.pop(future)
+                yield each.place, each.process, self._built(each.process, future)
+
+    def _submit(self, process: _Process, place: int, trial: Trial) -> Future[Any]:
+        if trial.kernel not in process.kernels:
+            process.kernels.add(trial.kernel)
+            process.submit(worker.add, trial.kernel, self._kernels[trial.kernel])
+        return process.submit(worker.build, place, trial)
+
+    def _built(self, process: _Process, future: Future[Any]) -> Outcome | None:
+        try:
+            failed: Outcome | None = future.result(0)
+        except TimeoutError:
+            self._replace(process, "timed out")
+            return Outcome("not built", note=f"no code in {self._patience.build:g} s")
+        except BrokenProcessPool:
+            self._replace(process, "crashed")
+            return Outcome("not built", note="the process that built it died; out of memory?")
+        return failed
+
+    def _run(self, process: _Process, place: int, best: float) -> Outcome:
+        """Run what `process` built, while all others rest."""
+        try:
+            outcome: Outcome = process.submit(worker.run, place, best).result(self._patience.run)
+        except TimeoutError:
+            self._replace(process, "timed out")
+            return Outcome("timed out", note=f"no end in {self._patience.run:g} s")
+        except BrokenProcessPool:
+            self._replace(process, "crashed")
+            return Outcome("crashed", note="the process that ran it died")
+        return outcome
+
+    def _replace(self, process: _Process, why: Status) -> None:
+        process.end(why)
+        self._processes[self._processes.index(process)] = self._new()
