@@ -71,7 +71,7 @@ def _coded(emit, shape, axis, largest=7):
 
 
 def test_weights_that_no_kernel_reads_as_codes_are_found():
-    """Those of depthwise and transposed convolutions; plain ones and matrices have kernels, floats no codes."""
+    """Those of depthwise and transposed convolutions; plain ones and matrices have kernels."""
     from compiler.passes.lower_weight_only import lower_weight_only
 
     def build(emit, x):
