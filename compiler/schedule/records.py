@@ -45,6 +45,8 @@ class Record:
         kiln: the version of Kiln.
         tvm: the version of TVM.
         note: what went wrong, or was odd: a throttled clock, a busy machine.
+        session: which tuning it was measured in.
+        spent: seconds since that began, without those between a kill and the next start.
     """
 
     workload: str
@@ -61,6 +63,8 @@ class Record:
     kiln: str = ""
     tvm: str = ""
     note: str = ""
+    session: str = ""
+    spent: float = 0.0
 
     def __post_init__(self) -> None:
         if bool(self.seconds) != (self.status == "ok"):
@@ -141,9 +145,13 @@ def _adapter() -> Any:
 
 
 def best(records: Iterable[Record]) -> dict[tuple[str, str, int], Record]:
-    """Return the fastest record of each work, device and count of threads."""
+    """Return the fastest record of each work, device and count of threads.
+
+    Of several records of one trial the last one counts: leaders are measured once more at the end.
+    """
+    last = {record.trial: record for record in records}
     found: dict[tuple[str, str, int], Record] = {}
-    for record in records:
-        if record.key not in found or record.time < found[record.key].time:
+    for record in last.values():
+        if record.seconds and (record.key not in found or record.time < found[record.key].time):
             found[record.key] = record
-    return {key: record for key, record in found.items() if record.seconds}
+    return found

@@ -1,0 +1,191 @@
+"""The search: propose, measure, record, learn, until the budget is spent or nothing is to be gained.
+
+defaults   every task's untuned decisions, so that all gains can be told
+batches    the task that promises most gets a batch of trials
+leaders    the best few of each task once more, in turns: the luckiest measurement must not win
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+import numpy as np
+
+from compiler.schedule.log import Log
+from compiler.schedule.records import Record
+from compiler.tune.allocate import Gains
+from compiler.tune.budget import Budget
+from compiler.tune.model import CostModel
+from compiler.tune.propose import key, propose
+from compiler.tune.task import Task
+from compiler.tune.trial import Outcome, Trial
+
+_BATCH = 16
+_LEADERS = 3
+_TURNS = 3
+"""How often each leader is measured at the end."""
+
+_NEGLIGIBLE = 0.0005
+"""The part of the network's time below which another batch is not worth its while."""
+
+
+class Measures(Protocol):
+    """Who measures: see `compiler.tune.workers.Workers`."""
+
+    def measure(self, trials: Sequence[Trial], best: Callable[[int], float]) -> Iterator[tuple[int, Outcome]]:
+        """Yield the place of each trial and what came of it."""
+
+
+class Listener(Protocol):
+    """Who is told how it goes."""
+
+    def saw(self, task: Task, record: Record) -> None:
+        """Hear of a trial."""
+
+    def phase(self, name: str) -> None:
+        """Hear that another part of the search begins."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What every record of a session says: see `compiler.schedule.records.Record`."""
+
+    device: str
+    threads: int
+    cpu: str
+    kiln: str
+    tvm: str
+    session: str
+
+
+@dataclass(eq=False)
+class Tuner:
+    """One session of tuning.
+
+    Attributes:
+        tasks: what to tune; they hold what earlier sessions recorded.
+        numbers: of each task, where `workers` knows its kernel.
+        workers: who measures.
+        log: where records go.
+        facts: of the session.
+        budget: of the session.
+        listener: who is told.
+        trials: so far in this session.
+        spent: seconds so far in this session.
+        searching: seconds of these that nobody measured or built anything.
+    """
+
+    tasks: Sequence[Task]
+    numbers: dict[Task, int]
+    workers: Measures
+    log: Log
+    facts: Facts
+    budget: Budget
+    listener: Listener
+    trials: int = 0
+    spent: float = 0.0
+    searching: float = 0.0
+    seed: int = 0
+    _models: dict[str, CostModel] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._began = time.monotonic() - self.spent
+        self._tried = {task: {key(record) for record in task.records.values()} for task in self.tasks}
+        self._by_number = {number: task for task, number in self.numbers.items()}
+        self._generator = np.random.default_rng([self.seed, self.trials])
+
+    def run(self) -> None:
+        """Tune until the end. What was recorded before an exception is safe."""
+        self.listener.phase("defaults")
+        for task in self.tasks:
+            if task.first is None:
+                self._measure(task, [task.plain_default])
+        self.listener.phase("search")
+        self._search()
+        self.listener.phase("leaders")
+        self._leaders()
+
+    @property
+    def network(self) -> float:
+        """Seconds that all tasks take in one run of the network, as far as known."""
+        return sum(task.total for task in self.tasks if task.best is not None)
+
+    def elapsed(self) -> float:
+        """Return the seconds of this session so far."""
+        return time.monotonic() - self._began
+
+    def _search(self) -> None:
+        gains = Gains(self.tasks)
+        while not self.budget.is_spent(self.trials, self.elapsed()):
+            begin = time.monotonic()
+            task = gains.next()
+            if task is None or gains.left(_BATCH) < _NEGLIGIBLE * self.network:
+                break
+            model = self._models.setdefault(task.rule, CostModel())
+            model.learn([each for each in self.tasks if each.rule == task.rule])
+            left = self.budget.trials_left(self.trials)
+            count = _BATCH if left is None else min(_BATCH, left)
+            plain = propose(task, model, count, self._tried[task], self._generator)
+            self.searching += time.monotonic() - begin
+            before = task.total
+            self._measure(task, plain)
+            gains.saw(task, before, len(plain))
+
+    def _leaders(self) -> None:
+        """Measure the best few of each task once more, and the default among them, in turns."""
+        for task in self.tasks:
+            fastest = sorted(task.records.values(), key=lambda each: each.time)[:_LEADERS]
+            leaders = [each for each in fastest if each.seconds]
+            if not leaders or task.best is task.first:
+                continue
+            if task.first is not None and task.first not in leaders:
+                leaders.append(task.first)
+            again: dict[str, list[Record]] = {each.trial: [] for each in leaders}
+            for _ in range(_TURNS):
+                for record in self._outcomes(task, [each.decisions for each in leaders]):
+                    again[record.trial].append(record)
+            for records in again.values():
+                if all(record.seconds for record in records):
+                    middle = sorted(records, key=lambda each: each.time)[len(records) // 2]
+                    self._keep(task, middle)
+
+    def _measure(self, task: Task, decisions: Sequence[Any]) -> None:
+        for record in self._outcomes(task, decisions):
+            self._keep(task, record)
+
+    def _keep(self, task: Task, record: Record) -> None:
+        self.log.append(record)
+        task.take(record)
+        self.listener.saw(task, record)
+
+    def _outcomes(self, task: Task, decisions: Sequence[Any]) -> Iterator[Record]:
+        trials = [Trial(self.numbers[task], task.rule, plain) for plain in decisions]
+        for place, outcome in self.workers.measure(trials, lambda number: self._by_number[number].time):
+            self.trials += 1
+            self.spent = self.elapsed()
+            yield self._record(task, decisions[place], outcome)
+
+    def _record(self, task: Task, plain: Any, outcome: Outcome) -> Record:
+        facts = self.facts
+        return Record(
+            workload=task.workload,
+            device=facts.device,
+            threads=facts.threads,
+            rule=task.rule,
+            decisions=plain,
+            status=outcome.status,
+            seconds=outcome.seconds,
+            noise=outcome.noise,
+            default=plain == task.plain_default,
+            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            cpu=facts.cpu,
+            kiln=facts.kiln,
+            tvm=facts.tvm,
+            note=outcome.note,
+            session=facts.session,
+            spent=round(self.spent, 3),
+        )
