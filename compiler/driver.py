@@ -83,6 +83,7 @@ def compile(
     transform: str | ImageTransform | None = None,
     max_drop: float | None = None,
     evaluate: Any = None,
+    statistics: str | Path | None = None,
     report: str | Path | None = None,
 ) -> CompiledModel:
     """Compile a model for a target.
@@ -108,6 +109,7 @@ def compile(
             layers stay in float until it is.
         evaluate: a function, or ``"module:function"``, that gives the score of what it is given: a function
             from a list of inputs to a list of outputs. None takes the agreement with float in percent.
+        statistics: a file (``.npz``) of what was observed on the data: read if it is there, else written.
         report: where to write a page (``.html``) about the quantization.
 
     Raises:
@@ -124,12 +126,13 @@ def compile(
         transform=transform,
         max_drop=max_drop,
         evaluate=evaluate,
+        statistics=statistics,
     )
     request = None
     if quantize is not None:
         request = make_request(
             quantize, calibrate, transform=transform, max_drop=max_drop, evaluate=evaluate,
-            sensitivity=report is not None, seed=seed, check=check,
+            sensitivity=report is not None, seed=seed, check=check, statistics=statistics,
         )  # fmt: skip
     with folder_for_long() as folder:
         with stage("import"):
@@ -166,6 +169,7 @@ def compile(
                 notes.append(
                     f"{device.kind} computes quantized layers in float: integer kernels are for CPUs"
                 )
+                note(notes[-1])
             if report is not None:
                 write_page(found, subject.origin, Path(report))
         contents[LIBRARY] = built.library
@@ -188,6 +192,7 @@ def quantize(
     transform: str | ImageTransform | None = None,
     max_drop: float | None = None,
     evaluate: Any = None,
+    statistics: str | Path | None = None,
     output: str | Path | None = None,
     report: str | Path | None = None,
     check: bool = True,
@@ -208,7 +213,7 @@ def quantize(
         check_writable(Path(report))
     request = make_request(
         scheme, calibrate, transform=transform, max_drop=max_drop, evaluate=evaluate,
-        sensitivity=report is not None, seed=seed, check=check,
+        sensitivity=report is not None, seed=seed, check=check, statistics=statistics,
     )  # fmt: skip
     with private_folder() as folder:
         with stage("import"):

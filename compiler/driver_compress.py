@@ -35,6 +35,7 @@ from compiler.frontend.factory import find
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import PassRecord, canonicalize
 from compiler.support.errors import UsageError
+from compiler.support.files import check_writable
 from compiler.support.progress import note, stage
 
 _RANDOM = 8
@@ -56,6 +57,7 @@ class Request:
     goal: Goal
     seed: int
     check: bool
+    statistics: Path | None = None
 
 
 def make_request(
@@ -68,6 +70,7 @@ def make_request(
     sensitivity: bool = False,
     seed: int = 0,
     check: bool = True,
+    statistics: str | Path | None = None,
 ) -> Request:
     """Return what the user asks for; wrong names are refused here, before any work.
 
@@ -80,12 +83,19 @@ def make_request(
         raise UsageError("adaptive rounding needs data to adapt to: give some with --calibrate")
     if transform is not None and calibrate is None:
         raise UsageError("an image transform needs calibration data: give a folder of images")
+    kept = None if statistics is None else Path(statistics)
+    if kept is not None and not chosen.scheme.needs_data:
+        raise UsageError(f"the scheme '{chosen.scheme.name}' takes nothing from data: it has no statistics")
+    if kept is not None and not kept.exists():
+        if calibrate is None:
+            raise UsageError(f"there are no statistics in '{kept}' yet: give the data to gather them of")
+        check_writable(kept)
     if max_drop is not None and not max_drop >= 0:
         raise UsageError(f"expected a drop of at least 0, got {max_drop}")
     if isinstance(transform, str):
         transform = ImageTransform.parse(transform)
     goal = _goal(max_drop, evaluate, sensitivity=sensitivity)
-    return Request(chosen, calibrate, transform, goal, seed, check)
+    return Request(chosen, calibrate, transform, goal, seed, check, kept)
 
 
 def _goal(max_drop: float | None, evaluate: Any, *, sensitivity: bool) -> Goal:
@@ -152,7 +162,7 @@ def compress(imported: frontend.Model, request: Request, build: Build) -> Compre
         if request.check:
             outputs = len(model.signature.outputs)
             note(str(checking.check(imported, lambda arrays: exact(arrays)[:outputs], seed=request.seed)))
-    material = Material(quantizer, exact, data, build)
+    material = Material(quantizer, exact, data, build, request.statistics)
     return Compressed(quantize(material, request.goal, check=request.check), exact, data, request.goal)
 
 
@@ -162,7 +172,8 @@ def _data(model: frontend.Model, request: Request) -> CalibrationData:
         return open_data(
             request.calibrate, signature, transform=request.transform, limit=limit, examples=model.examples
         )
-    if request.recipe.scheme.needs_data:
+    needed = request.recipe.scheme.needs_data and request.statistics is None
+    if needed:
         note("warning: no calibration data (--calibrate): ranges are taken from random numbers")
     return random_data(
         signature,
@@ -171,7 +182,7 @@ def _data(model: frontend.Model, request: Request) -> CalibrationData:
         ranges=model.ranges,
         sizes=model.sizes,
         examples=model.examples,
-        needed=request.recipe.scheme.needs_data,
+        needed=needed,
     )
 
 

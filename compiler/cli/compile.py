@@ -18,6 +18,7 @@ from compiler.cli.options import (
     Report,
     Seed,
     State,
+    Statistics,
     Transform,
 )
 
@@ -52,6 +53,7 @@ def compile_(
     transform: Transform = None,
     max_drop: MaxDrop = None,
     evaluate: Evaluate = None,
+    statistics: Statistics = None,
     report: Report = None,
 ) -> None:
     """Compile a model into one file that runs on the target.
@@ -81,6 +83,7 @@ def compile_(
         transform=transform,
         max_drop=max_drop,
         evaluate=evaluate,
+        statistics=statistics,
         report=report,
     )
     typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")

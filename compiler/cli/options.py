@@ -56,6 +56,12 @@ Evaluate = Annotated[
         "outputs; by default the agreement with float on the data, in percent."
     ),
 ]
+Statistics = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file (.npz) of what was observed on the data: read if it is there, otherwise written."
+    ),
+]
 Report = Annotated[
     Path | None, typer.Option(help="Write a page about the quantization to this file (.html).")
 ]

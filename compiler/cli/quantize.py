@@ -16,6 +16,7 @@ from compiler.cli.options import (
     ModelText,
     Seed,
     State,
+    Statistics,
     Transform,
 )
 from compiler.cli.options import Report as ReportFile
@@ -34,6 +35,7 @@ def quantize(
     ] = None,
     max_drop: MaxDrop = None,
     evaluate: Evaluate = None,
+    statistics: Statistics = None,
     report: ReportFile = None,
     inputs: Inputs = None,
     check: Check = True,
@@ -59,6 +61,7 @@ def quantize(
         transform=transform,
         max_drop=max_drop,
         evaluate=evaluate,
+        statistics=statistics,
         output=path,
         report=report,
         check=check,

@@ -29,15 +29,19 @@ class Watching(Protocol):
         """Take in one array."""
 
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics(Mapping[str, Observer]):
-    """What was observed of each tensor, by its name, and on which data."""
+    """What was observed of each tensor, by its name, and on which data.
+
+    `model` is a hash of what was observed, empty where nobody asked for one.
+    """
 
     observers: Mapping[str, Observer]
     data: DataFacts
+    model: str = ""
 
     def __getitem__(self, name: str) -> Observer:
         return self.observers[name]
@@ -69,6 +73,7 @@ class Statistics(Mapping[str, Observer]):
         arrays: dict[str, np.ndarray] = {
             "format": np.array(_FORMAT),
             "names": np.array(list(self.observers), dtype=np.str_),
+            "model": np.array(self.model),
             "origin": np.array(self.data.origin),
             "sha256": np.array(self.data.sha256),
             "batches": np.array(self.data.batches),
@@ -118,7 +123,7 @@ class Statistics(Mapping[str, Observer]):
             bool(arrays["is_random"]),
             tuple(arrays["notes"].tolist()),
         )
-        return cls(observers, data)
+        return cls(observers, data, str(arrays["model"]))
 
 
 _UNREADABLE = (

@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import tvm
 
-from compiler.compress.calibrate import Run, calibrate
+from compiler.compress.calibrate import Run
 from compiler.compress.data import CalibrationData
 from compiler.compress.quantizer import Choice, Quantizer
 from compiler.compress.report import Report, ScoreReport
+from compiler.compress.saved import saved_or_observed
 from compiler.compress.score import Evaluate, agreement, evaluated
 from compiler.compress.search import keep_fewest
 from compiler.compress.sensitivity import Sensitivity, measure, measured_values
@@ -62,12 +64,16 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a quantization works with: `exact` runs `Quantizer.observing`, built in float."""
+    """What a quantization works with: `exact` runs `Quantizer.observing`, built in float.
+
+    `statistics` is the file that what is observed is kept in, see `compiler.compress.saved`.
+    """
 
     quantizer: Quantizer
     exact: Run
     data: CalibrationData
     build: Build
+    statistics: Path | None = None
 
     @property
     def names(self) -> list[str]:
@@ -88,8 +94,15 @@ def quantize(material: Material, goal: Goal, *, check: bool = True) -> Model:
     quantizer = material.quantizer
     with stage("calibrate"):
         outputs = len(material.names)
-        observers = quantizer.observers()
-        quantizer.use(calibrate(lambda a: material.exact(a)[outputs:], material.data, observers))
+        quantizer.use(
+            saved_or_observed(
+                material.statistics,
+                quantizer.model.mod,
+                lambda arrays: material.exact(arrays)[outputs:],
+                material.data,
+                quantizer.observers(),
+            )
+        )
     lost: dict[str, Sensitivity] = {}
     reasons: dict[str, str] = {}
     score = None

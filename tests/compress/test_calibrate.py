@@ -104,7 +104,7 @@ def test_files_that_are_no_statistics(statistics, tmp_path):
     with pytest.raises(UsageError, match="expected a file of calibration statistics"):
         Statistics.load(path)
     np.savez(path, format=np.array(99))
-    with pytest.raises(UsageError, match=r"expected statistics of format 2 in .* got 99: .* calibrate again"):
+    with pytest.raises(UsageError, match=r"expected statistics of format 3 in .* got 99: .* calibrate again"):
         Statistics.load(path)
     statistics.save(path)
     with np.load(path) as archive:
