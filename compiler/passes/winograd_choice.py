@@ -18,8 +18,8 @@ from compiler.passes.kernels.winograd import SIZES
 _SLOTS = 2
 """Vectors of multiply-adds that fit in the time of one element read from memory or transformed."""
 _MOVED = 10
-"""Steps of a vector that a transformed weight of codes takes: for each row of (m + 2) of them 9 codes in 3 steps
-and 9 multiply-adds, then 2 to 3 and a store for each weight."""
+"""Steps of a vector that a transformed weight of codes takes: for each row of (m + 2) of them 9 codes in 3
+steps and 9 multiply-adds, then 2 to 3 and a store for each weight."""
 _DECODED = 3
 """Steps of a vector that decoding a code takes."""
 _GAIN = 0.95
