@@ -4,10 +4,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from tvm import relax
+from tvm import relax, tirx
 from tvm.tirx import PrimFunc
 
+from compiler.build import build as build_library
 from compiler.deploy import run_library
+from compiler.passes import optimize
+from compiler.schedule import schedule
 from compiler.target import load
 from tests.build.networks import Case
 from tests.build.test_cross import _armv8, emulated, runtime
@@ -67,3 +70,15 @@ def test_only_scores_and_the_output_are_floats():
     written = [str(f.params[-1].ty.dtype) for f in kernels if isinstance(f, PrimFunc)]
     assert len(written) > 8
     assert written.count("float32") == 2
+
+
+def test_rows_known_at_run_time_only(tmp_path):
+    def build(emit, x, y):
+        return q(emit, emit(R.matmul(q(emit, x, 0.03, 128), q(emit, y, 0.03, 110))), 0.0213, 100)
+
+    mod, target = graph(build, x=(tirx.Var("n", "int64"), 10), y=(10, 40)), load("host")
+    library = build_library(schedule(optimize(mod, target)[0], target)[0], target, tmp_path).library
+    for rows in (1, 7, 33):
+        arrays = [random(rows, 10), random(10, 40)]
+        (output,) = run_library(library, arrays, 1)
+        np.testing.assert_allclose(output, run(mod, *arrays)[0], atol=1.01 * 0.0213)

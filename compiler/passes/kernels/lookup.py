@@ -28,4 +28,4 @@ def instruction(target: Target) -> str:
         for feature, name in (("avx512vbmi", "vpermi2b"), ("avx512bw", "vpshufb")):
             if feature in target.features:
                 return name
-    return "tbl" if target.arch == "aarch64" else "plain"
+    return "tbl" if target.arch == "aarch64" and target.vector.bits == 128 else "plain"
