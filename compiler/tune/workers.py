@@ -65,7 +65,7 @@ class _Process:
         if self._ready.done() and not self._ready.exception():
             with suppress(ProcessLookupError):
                 os.kill(self._ready.result(), signal.SIGKILL)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
 
 @dataclass(eq=False)

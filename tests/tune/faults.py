@@ -1,0 +1,104 @@
+"""A small kernel, and makers of code that go wrong in every way a trial can."""
+
+import functools
+import os
+import time
+
+import tvm
+import tvm_ffi
+from tvm import te
+
+from compiler.build.jit import jit
+from compiler.deploy.threads import use_threads
+from compiler.passes.kernels.dense import dense
+from compiler.schedule.apply import schedule_kernel
+from compiler.schedule.space import from_plain, to_plain
+from compiler.target import load
+from compiler.tune.trial import Kernel, Tools, Trial
+
+
+def kernel():
+    """Return a dense layer: 8 rows of 16 inputs to 45 outputs."""
+    a, b = te.placeholder((8, 16), name="a"), te.placeholder((3, 16, 16), name="b")
+    return te.create_prim_func([a, b, dense(a, b, 45)])
+
+
+def space():
+    """Return the rule that takes it, and what that may decide."""
+    asked = []
+
+    def listen(rule, found):
+        asked.append((rule, found))
+        return found.default
+
+    schedule_kernel(kernel(), load("host"), listen)
+    return asked[0]
+
+
+def trials(count):
+    """Return the default and other decisions."""
+    rule, found = space()
+    return [Trial(0, rule, to_plain(each)) for each, _ in zip(found, range(count), strict=False)]
+
+
+def as_kernel():
+    """Return it as workers take it."""
+    return Kernel("dense", tvm.ir.save_json(kernel()), (1, 2, 1), 1e-4)
+
+
+def dies(*arguments):
+    """Be code that ends its process."""
+    os._exit(11)
+
+
+def hangs(*arguments):
+    """Be code that does not end."""
+    time.sleep(1000)
+
+
+def does_nothing(*arguments):
+    """Be code that computes nothing."""
+
+
+def raises(*arguments):
+    """Be code that refuses its arguments."""
+    raise ValueError("expected\nother arguments")
+
+
+def _refused():
+    raise RuntimeError("first line\n  the reason")
+
+
+HURRY = 8
+"""Seconds that code which never ends is waited for."""
+
+FAULTS = {
+    "crashed: the process that ran it died": lambda: dies,
+    f"timed out: no end in {HURRY} s": lambda: hangs,
+    "wrong: of the greatest value": lambda: does_nothing,
+    "wrong: other arguments": lambda: raises,
+    "not built: the process that built it died": dies,
+    f"not built: no code in {HURRY} s": hangs,
+    "not built: out of memory": lambda: bytearray(1 << 46),
+    "not built: the reason": _refused,
+}
+"""What comes of a trial, and what its maker of code does for that."""
+
+
+def faulty(function, target):
+    """Make code of a kernel: trials 2, 4, ... of `trials` have the faults, one each."""
+    for place, fault in enumerate(FAULTS.values(), 1):
+        if tvm_ffi.structural_equal(function, _scheduled(2 * place)):
+            return fault()
+    return jit(function, target)
+
+
+@functools.cache
+def _scheduled(place):
+    decisions = from_plain(trials(place + 1)[place].decisions, space()[1])
+    return schedule_kernel(kernel(), load("host"), lambda rule, found: decisions)[0]
+
+
+def tools(build=jit):
+    """Return what workers need."""
+    return Tools(build, use_threads)
