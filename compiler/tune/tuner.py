@@ -160,6 +160,7 @@ class Tuner:
     def _keep(self, task: Task, record: Record) -> None:
         self.log.append(record)
         task.take(record)
+        self._tried[task].add(key(record))
         self.listener.saw(task, record)
 
     def _outcomes(self, task: Task, decisions: Sequence[Any]) -> Iterator[Record]:

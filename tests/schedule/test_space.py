@@ -1,7 +1,5 @@
 """Spaces of decisions, and what every rule lets one decide."""
 
-
-
 from compiler.schedule.conv2d import Decisions
 from compiler.schedule.space import Space, from_plain, to_plain, untuned
 from compiler.schedule.tiles import Tile
