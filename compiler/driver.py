@@ -15,6 +15,7 @@ This is the only module that joins stages.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ from compiler.frontend import check as checking
 from compiler.frontend.model_file import write_model
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import is_quantized, optimize
-from compiler.schedule import schedule
+from compiler.schedule import KernelRecord, schedule
+from compiler.schedule.tuned import Tuned, read_tuned
 from compiler.support.errors import UsageError
 from compiler.support.files import check_room, check_writable, folder_for_long, make_folder, private_folder
 from compiler.support.progress import note, stage
@@ -85,6 +87,7 @@ def compile(
     evaluate: Any = None,
     statistics: str | Path | None = None,
     report: str | Path | None = None,
+    logs: str | Path | None = None,
 ) -> CompiledModel:
     """Compile a model for a target.
 
@@ -111,6 +114,7 @@ def compile(
             from a list of inputs to a list of outputs. None takes the agreement with float in percent.
         statistics: a file (``.npz``) of what was observed on the data: read if it is there, else written.
         report: where to write a page (``.html``) about the quantization.
+        logs: a tuning log, or a folder of them, to be used beside those that Kiln ships and the user's own.
 
     Raises:
         KilnError: one of its kinds, see `compiler.support.errors`; nothing is left half-written.
@@ -139,7 +143,8 @@ def compile(
             imported = frontend.load(model, example_inputs, inputs=inputs, dynamic=dynamic, state=state)
         compressed = compress(imported, request, _host_builder(folder / "host")) if request else None
         subject = compressed.model if compressed else imported
-        built, facts = _build(subject.mod, device, folder, dump_ir)
+        tuned = _tuned(device, threads, logs)
+        built, facts = _build(subject.mod, device, folder, dump_ir, tuned)
         session = None
         if elsewhere is None:
             session = Session(built.library, subject.signature, threads=threads, kind=device.kind)
@@ -263,17 +268,44 @@ def _refuse_alone(model: Any, quantize: Any, report: str | Path | None, **others
 
 
 def _build(
-    mod: Any, target: Target, folder: Path, dump: str | Path | None = None
+    mod: Any,
+    target: Target,
+    folder: Path,
+    dump: str | Path | None = None,
+    tuned: Tuned | None = None,
 ) -> tuple[Built, dict[str, Any]]:
     """Build the library of `mod` in `folder`; return it and what the manifest says about its making."""
     with stage("optimize"):
         mod, passes = optimize(mod, target, dump=None if dump is None else Path(dump))
     with stage("schedule"):
-        mod, kernels = schedule(mod, target)
+        mod, kernels = schedule(mod, target, tuned)
+        if tuned is not None and target.kind == "cpu":
+            note(_origins(kernels))
     with stage("build"):
         check_room(make_folder(folder), _ROOM + 3 * _constant_bytes(mod))
         built = build(mod, target, folder)
     return built, {"passes": passes, "kernels": kernels}
+
+
+def _tuned(target: Target, threads: int | None, logs: str | Path | None) -> Tuned:
+    """Return what is known from tuning `target`; lines of logs that are none are said.
+
+    Raises:
+        UsageError: a log cannot be read.
+    """
+    tuned, logged = read_tuned(target, threads or target.cores, [] if logs is None else [Path(logs)])
+    for problem in logged.problems:
+        note(f"warning: {problem}")
+    return tuned
+
+
+def _origins(kernels: Sequence[KernelRecord]) -> str:
+    """Say how many kernels were tuned."""
+    counts = Counter(kernel.origin for kernel in kernels)
+    return (
+        f"{len(kernels)} kernels: {counts['tuned']} tuned, {counts['default']} with the default schedule of "
+        f"their rule, {counts['generic']} generic"
+    )
 
 
 def _quantized_elsewhere(facts: dict[str, Any]) -> list[str]:

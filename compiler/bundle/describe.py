@@ -56,7 +56,7 @@ def describe(
 ) -> Manifest:
     """Return the manifest of a model, but for its parts.
 
-    `passes` have a name, seconds and a summary; `kernels` a kernel, its rule, flops and bytes.
+    `passes` have a name, seconds and a summary; `kernels` a kernel, its rule, flops, bytes and origin.
     """
     kiln, tvm, torch = installed_versions()
     return Manifest(
@@ -70,7 +70,9 @@ def describe(
         threads=threads,
         alignment=alignment,
         passes=tuple(PassInfo(name=p.name, seconds=round(p.seconds, 3), summary=p.summary) for p in passes),
-        kernels={k.kernel: KernelInfo(rule=k.rule, flops=k.flops, bytes=k.bytes) for k in kernels},
+        kernels={
+            k.kernel: KernelInfo(rule=k.rule, flops=k.flops, bytes=k.bytes, origin=k.origin) for k in kernels
+        },
         check=check,
         golden=golden,
         notes=tuple(dict.fromkeys(notes)),

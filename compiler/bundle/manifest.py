@@ -64,12 +64,14 @@ class KernelInfo:
     """How a kernel was made: the schedule `rule`, and what one call of it has to do.
 
     `flops` counts operations (a multiply and an add are two), `bytes` what its inputs and outputs weigh;
-    None where a shape is symbolic or the operations cannot be counted.
+    None where a shape is symbolic or the operations cannot be counted. `origin` says whether the schedule was
+    ``tuned`` (taken from a log), is the rule's ``default``, or ``generic``, where no rule knew the kernel.
     """
 
     rule: str
     flops: float | None
     bytes: int | None
+    origin: str = "default"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from compiler.cli.options import (
     Check,
     Evaluate,
     Inputs,
+    Logs,
     MaxDrop,
     ModelText,
     Report,
@@ -55,6 +56,7 @@ def compile_(
     evaluate: Evaluate = None,
     statistics: Statistics = None,
     report: Report = None,
+    logs: Logs = None,
 ) -> None:
     """Compile a model into one file that runs on the target.
 
@@ -85,6 +87,7 @@ def compile_(
         evaluate=evaluate,
         statistics=statistics,
         report=report,
+        logs=logs,
     )
     typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 

@@ -72,7 +72,7 @@ def _tables(manifest: Manifest) -> list[tuple[str, tuple[str, ...], Sequence[tup
     dims = [
         (name, str(low), "any" if high is None else str(high)) for name, (low, high) in signature.dims.items()
     ]
-    rules = Counter(kernel.rule for kernel in manifest.kernels.values()).most_common()
+    rules = Counter((kernel.rule, kernel.origin) for kernel in manifest.kernels.values()).most_common()
     return [
         ("signature", ("", "name", "shape", "dtype"), shapes),
         ("symbolic dimensions", ("name", "least", "greatest"), dims),
@@ -81,7 +81,7 @@ def _tables(manifest: Manifest) -> list[tuple[str, tuple[str, ...], Sequence[tup
             ("pass", "seconds", "what it did"),
             [(p.name, f"{p.seconds:.2f}", p.summary) for p in manifest.passes],
         ),
-        ("kernels", ("rule", "kernels"), [(rule, str(count)) for rule, count in rules]),
+        ("kernels", ("rule", "schedule", "kernels"), [(*kind, str(count)) for kind, count in rules]),
         (
             "parts",
             ("file", "bytes", "SHA-256"),

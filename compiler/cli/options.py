@@ -65,3 +65,8 @@ Statistics = Annotated[
 Report = Annotated[
     Path | None, typer.Option(help="Write a page about the quantization to this file (.html).")
 ]
+
+Logs = Annotated[
+    Path | None,
+    typer.Option("--logs", help="A tuning log, or a folder of them, beside the shipped ones and your own."),
+]

@@ -22,8 +22,11 @@ from compiler.schedule import (
     winograd,
 )
 from compiler.schedule.blocks import ISOLATE, with_root
-from compiler.schedule.record import KernelRecord, record
+from compiler.schedule.record import KernelRecord, Origin, record
+from compiler.schedule.records import Record
 from compiler.schedule.space import Decide, untuned
+from compiler.schedule.tuned import Tuned
+from compiler.schedule.workload import workload_of
 from compiler.target import Target
 
 Rule = Callable[..., bool]
@@ -46,12 +49,17 @@ CPU_RULES: tuple[tuple[str, Rule], ...] = (
 TUNABLE = (attention.NAME, conv2d.NAME, matmul.NAME, window.NAME, winograd.NAME)
 """Rules that have something to decide."""
 
+GENERIC = (fallback.NAME, "none")
+"""Names where no rule knew the kernel."""
+
 ISOLATED = (attention.NAME, conv2d.NAME, matmul.NAME, winograd.NAME)
 """Rules whose register tiles become functions of their own."""
 
 
-def schedule(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[KernelRecord]]:
-    """Return `mod` with every PrimFunc scheduled for `target`, and the rule that took each."""
+def schedule(
+    mod: tvm.IRModule, target: Target, tuned: Tuned | None = None
+) -> tuple[tvm.IRModule, list[KernelRecord]]:
+    """Return `mod` with every PrimFunc scheduled for `target`, as `tuned`, and the rule that took each."""
     if target.kind != "cpu":
         from compiler.schedule.gpu import schedule_gpu
 
@@ -61,8 +69,13 @@ def schedule(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[Kern
     scheduled = dict(mod.functions_items())
     for variable, function in mod.functions_items():
         if isinstance(function, tirx.PrimFunc) and not function.attrs.get("tirx.is_scheduled", False):
-            scheduled[variable], rule = schedule_kernel(function, target)
-            records.append(record(variable.name_hint, rule, function))
+            used: list[Record] = []
+            decide: Decide = untuned
+            if tuned is not None and tuned.records:
+                decide = tuned.decide(workload_of(function), used)
+            scheduled[variable], rule = schedule_kernel(function, target, decide)
+            origin: Origin = "tuned" if used else "generic" if rule in GENERIC else "default"
+            records.append(record(variable.name_hint, rule, function, origin))
     return tvm.IRModule(scheduled, attrs=mod.attrs, global_infos=mod.global_infos), records
 
 
