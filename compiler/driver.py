@@ -141,10 +141,10 @@ def compile(
     with folder_for_long() as folder:
         with stage("import"):
             imported = frontend.load(model, example_inputs, inputs=inputs, dynamic=dynamic, state=state)
-        compressed = compress(imported, request, _host_builder(folder / "host")) if request else None
+        compressed = compress(imported, request, host_builder(folder / "host")) if request else None
         subject = compressed.model if compressed else imported
         tuned = _tuned(device, threads, logs)
-        built, facts = _build(subject.mod, device, folder, dump_ir, tuned)
+        built, facts = build_module(subject.mod, device, folder, dump_ir, tuned)
         session = None
         if elsewhere is None:
             session = Session(built.library, subject.signature, threads=threads, kind=device.kind)
@@ -223,7 +223,7 @@ def quantize(
     with private_folder() as folder:
         with stage("import"):
             imported = frontend.load(model, example_inputs, inputs=inputs, dynamic=dynamic, state=state)
-        compressed = compress(imported, request, _host_builder(folder / "host"))
+        compressed = compress(imported, request, host_builder(folder / "host"))
         subject = compressed.model
         runner = None
         if check:
@@ -267,7 +267,7 @@ def _refuse_alone(model: Any, quantize: Any, report: str | Path | None, **others
         check_writable(Path(report))
 
 
-def _build(
+def build_module(
     mod: Any,
     target: Target,
     folder: Path,
@@ -330,19 +330,19 @@ def _constant_bytes(mod: Any) -> int:
     return sum(found)
 
 
-def _host_builder(folder: Path) -> Build:
+def host_builder(folder: Path) -> Build:
     """Return what builds modules for this machine, each in a folder of its own, to run them."""
     numbers = itertools.count()
 
     def build_here(mod: Any, signature: Signature) -> Run:
-        built, _ = _build(mod, load_target(HOST), folder / str(next(numbers)))
+        built, _ = build_module(mod, load_target(HOST), folder / str(next(numbers)))
         return Session(built.library, signature).run_flat
 
     return build_here
 
 
 def _host_session(model: frontend.Model, folder: Path) -> Session:
-    built, _ = _build(model.mod, load_target(HOST), folder)
+    built, _ = build_module(model.mod, load_target(HOST), folder)
     return Session(built.library, model.signature)
 
 
@@ -354,7 +354,7 @@ def _check(
         return check_library(model, runner.run_flat, ran), ()
 
     def execute(mod: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        built, _ = _build(mod, load_target(HOST), folder)
+        built, _ = build_module(mod, load_target(HOST), folder)
         return run_library(built.library, arrays, runner.threads)
 
     tolerance = _tolerance(model)

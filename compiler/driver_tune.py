@@ -7,8 +7,14 @@ tune      trials until the budget is spent; see `compiler.tune.tuner`
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import re
+import statistics
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,16 +22,29 @@ from typing import Any
 import numpy as np
 import tvm
 
+from compiler import frontend
 from compiler.build.jit import jit
+from compiler.compress.recipe import Recipe
+from compiler.deploy import Session as DeviceSession
+from compiler.deploy import choose_threads, use_threads, why_not_run
 from compiler.deploy.benchmark import cpu_name
-from compiler.deploy.threads import use_threads
-from compiler.schedule.log import Log, read_log
-from compiler.schedule.records import identity
-from compiler.target import Target
-from compiler.tune.budget import Budget
+from compiler.driver import build_module, host_builder
+from compiler.driver_compress import compress, make_request
+from compiler.frontend.random_inputs import fresh_inputs
+from compiler.passes import optimize
+from compiler.schedule.log import SUFFIX, Log, read_log
+from compiler.schedule.records import Record, identity
+from compiler.schedule.tuned import Tuned, device_folder, read_tuned, user_folder
+from compiler.support.errors import UsageError
+from compiler.support.files import private_folder
+from compiler.support.progress import note, stage
+from compiler.target import HOST, Target
+from compiler.target import load as load_target
+from compiler.tune.budget import Budget, seconds_until
+from compiler.tune.session import Session, begin_or_resume, end
 from compiler.tune.task import Task, find_tasks
 from compiler.tune.trial import Kernel, Patience, Tools
-from compiler.tune.tuner import Facts, Listener, Tuner
+from compiler.tune.tuner import Facts, Listener, Tuner, recall
 from compiler.tune.workers import Workers
 
 _MOST_COPIES = 256
@@ -36,43 +55,184 @@ _TOLERANCE = 1e-3
 """How far apart sums of floats in different orders may be, relative to the greatest result."""
 
 
+@dataclass(frozen=True, eq=False)
+class TuneResult:
+    """What a tuning found.
+
+    Attributes:
+        tasks: with all that is known of them.
+        log: where the records are.
+        trials: of this session.
+        spent: seconds of this session.
+        searching: seconds of these in which nothing was built or measured.
+        untuned: seconds of one run of the network with default schedules, measured.
+        tuned: the same with the best schedules found.
+    """
+
+    tasks: Sequence[Task]
+    log: Path
+    trials: int
+    spent: float
+    searching: float
+    untuned: float
+    tuned: float
+
+
+def tune(
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    target: str | Path | Target = HOST,
+    logs: str | Path | None = None,
+    name: str | None = None,
+    trials: int | None = None,
+    seconds: float | None = None,
+    until: str | None = None,
+    threads: int | None = None,
+    builders: int | None = None,
+    inputs: Sequence[str] | None = None,
+    quantize: str | Path | Recipe | None = None,
+    calibrate: Any = None,
+    listener: Listener | None = None,
+) -> TuneResult:
+    """Tune the kernels of a model for a device; what is found goes to a log, which `compile` uses.
+
+    A session that was cut off goes on where it was; its budget too, unless another one is given.
+
+    Args:
+        model: as for `compiler.compile`.
+        example_inputs: as for `compiler.compile`.
+        target: the device; it has to be this machine.
+        logs: the folder of the logs; by default the user's own.
+        name: of the log; by default that of the model.
+        trials: the most trials.
+        seconds: the most seconds; 1200 where nothing limits the session.
+        until: the time of day to end at, such as ``"07:00"``.
+        threads: that kernels run on; by default one a core.
+        builders: processes that build candidates; by default one a core.
+        inputs: inputs described as text, as for `compiler.compile`.
+        quantize: a scheme or recipe, as for `compiler.compile`.
+        calibrate: data for it.
+        listener: is told of every trial.
+
+    Raises:
+        KilnError: one of its kinds; what was measured is safe.
+    """
+    device = load_target(target)
+    if (why := why_not_run(device)) is not None:
+        raise UsageError(f"'{device.name}' cannot be tuned here: {why}")
+    if device.kind != "cpu":
+        raise UsageError(f"'{device.name}' cannot be tuned: kernels of {device.kind} have no decisions yet")
+    if importlib.util.find_spec("xgboost") is None:
+        raise UsageError("tuning learns with XGBoost: pip install 'kiln-compiler[tune]'")
+    wanted = _wanted(trials, seconds, until)
+    count = choose_threads(threads)
+    use_threads(count)
+    with stage("import"):
+        imported = frontend.load(model, example_inputs, inputs=inputs)
+    folder = Path(logs) if logs is not None else user_folder()
+    path = folder / device_folder(device) / f"{name or log_name(imported.origin)}{SUFFIX}"
+    with private_folder() as work:
+        if quantize is not None:
+            request = make_request(quantize, calibrate, check=False)
+            subject = compress(imported, request, host_builder(work / "host")).model
+        else:
+            subject = imported
+        with stage("untuned"):
+            before = _latency(subject, device, work / "untuned", None, count)
+            note(f"{before * 1e3:.3f} ms with default schedules")
+        with stage("optimize"):
+            mod, _ = optimize(subject.mod, device)
+        with stage("tune"):
+            session = begin_or_resume(path, wanted, _DEFAULT)
+            tuner = tune_module(
+                mod, device, path, session, listener or Quiet(), threads=count, builders=builders or count
+            )
+            end(path)
+        with stage("tuned"):
+            tuned, _ = read_tuned(device, count, [path])
+            after = _latency(subject, device, work / "tuned", tuned, count)
+            note(f"{after * 1e3:.3f} ms with the best schedules, {after / before:.3f} of before")
+    return TuneResult(tuner.tasks, path, tuner.trials, tuner.spent, tuner.searching, before, after)
+
+
+_DEFAULT = Session("", seconds=1200.0)
+
+
+class Quiet:
+    """The listener of a library."""
+
+    def phase(self, name: str) -> None:
+        """Ignore it."""
+
+    def saw(self, task: Task, record: Record) -> None:
+        """Ignore it."""
+
+
+def log_name(origin: str) -> str:
+    """Return the name of the log of a model."""
+    return re.sub(r"[^\w.+-]+", "_", origin.rpartition(":")[2].rpartition("/")[2]) or "model"
+
+
+def _wanted(trials: int | None, seconds: float | None, until: str | None) -> Session | None:
+    """Return the limits that the user gave, None if there are none."""
+    Budget(trials, seconds)
+    ends = None if until is None else time.time() + seconds_until(until, datetime.now())
+    return None if (trials, seconds, ends) == (None, None, None) else Session("", trials, seconds, ends)
+
+
+def _latency(model: frontend.Model, target: Target, folder: Path, tuned: Tuned | None, threads: int) -> float:
+    """Return the median seconds of one run of a build of `model`."""
+    built, _ = build_module(model.mod, target, folder, tuned=tuned)
+    session = DeviceSession(built.library, model.signature, threads=threads)
+    arrays = fresh_inputs(model, 0)
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < _FEWEST or (time.perf_counter() - begin < _WATCHED and len(times) < _MOST):
+        start = time.perf_counter()
+        session.run_flat(arrays)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+_FEWEST, _MOST, _WATCHED = 5, 1000, 2.0
+"""Runs of a network to measure its latency, and the seconds after which no more begin."""
+
+
 def tune_module(
     mod: Any,
     target: Target,
     path: Path,
-    budget: Budget,
+    session: Session,
     listener: Listener,
     *,
     threads: int,
     builders: int,
-    session: str,
     patience: Patience | None = None,
-) -> Sequence[Task]:
-    """Tune the kernels of an optimized module; return the tasks with what is known of them.
+) -> Tuner:
+    """Tune the kernels of an optimized module, and return the tuner when it has ended.
 
     Raises:
         UsageError: the log cannot be written.
     """
     tasks = find_tasks(mod, target)
-    facts = Facts(
-        identity(target), threads, cpu_name(), version("kiln-compiler"), version("apache-tvm"), session
-    )
-    trials, spent = 0, 0.0
+    versions = version("kiln-compiler"), version("apache-tvm")
+    facts = Facts(identity(target), threads, cpu_name(), *versions, session.name)
     with Log(path) as log:
-        known = {task.workload: task for task in tasks}
-        for record in read_log(path).records:
-            if record.session == session:
-                trials, spent = trials + 1, max(spent, record.spent)
-            task = known.get(record.workload)
-            if task is not None and record.key == (task.workload, facts.device, threads):
-                task.take(record)
-        weights = sum(_bytes(p) for task in tasks for p, c in _parameters(task) if c)
+        logged = read_log(path)
+        for problem in logged.problems:
+            note(f"warning: {problem}")
+        trials, spent = recall(tasks, logged.records, facts)
+        if trials:
+            note(f"going on after {trials} trials in {spent:.0f} s")
+        weights = sum(_bytes(buffer) for task in tasks for buffer, constant in _parameters(task) if constant)
         tools = Tools(jit, use_threads)
         with Workers(builders, target, tools, threads, patience) as workers:
             numbers = {task: workers.add(_kernel(task, weights, target)) for task in tasks}
+            budget = session.budget(spent)
             tuner = Tuner(tasks, numbers, workers, log, facts, budget, listener, trials, spent)
             tuner.run()
-    return tasks
+    return tuner
 
 
 def _kernel(task: Task, weights: int, target: Target) -> Kernel:

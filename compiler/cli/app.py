@@ -12,6 +12,7 @@ from compiler.cli.info import info
 from compiler.cli.quantize import quantize
 from compiler.cli.run import run
 from compiler.cli.targets import app as targets
+from compiler.cli.tune import tune
 from compiler.cli.verify import verify
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command("verify")(verify)
 app.command("info")(info)
 app.add_typer(targets, name="targets")
 app.command("bench")(bench)
+app.command("tune")(tune)
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,8 +8,8 @@ leaders    the best few of each task once more, in turns: the luckiest measureme
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -28,6 +28,9 @@ _BATCH = 16
 _LEADERS = 3
 _TURNS = 3
 """How often each leader is measured at the end."""
+
+AGAIN = "a leader, measured again"
+"""The note of a record that follows another of the same trial."""
 
 _NEGLIGIBLE = 0.0005
 """The part of the network's time below which another batch is not worth its while."""
@@ -60,6 +63,19 @@ class Facts:
     kiln: str
     tvm: str
     session: str
+
+
+def recall(tasks: Sequence[Task], records: Iterable[Record], facts: Facts) -> tuple[int, float]:
+    """Give tasks what was recorded of them; return the trials and seconds of this session so far."""
+    known = {task.workload: task for task in tasks}
+    trials, spent = 0, 0.0
+    for record in records:
+        if record.session == facts.session:
+            trials, spent = trials + 1, max(spent, record.spent)
+        task = known.get(record.workload)
+        if task is not None and record.key == (task.workload, facts.device, facts.threads):
+            task.take(record)
+    return trials, spent
 
 
 @dataclass(eq=False)
@@ -151,7 +167,7 @@ class Tuner:
             for records in again.values():
                 if all(record.seconds for record in records):
                     middle = sorted(records, key=lambda each: each.time)[len(records) // 2]
-                    self._keep(task, middle)
+                    self._keep(task, replace(middle, note=AGAIN, spent=round(self.spent, 3)))
 
     def _measure(self, task: Task, decisions: Sequence[Any]) -> None:
         for record in self._outcomes(task, decisions):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import threading
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING
 
 from compiler.target import Target
@@ -21,11 +23,20 @@ def start(target: Target, tools: Tools, threads: int, patience: Patience) -> Non
     global _bench
     # Ctrl-C is for who asks; it ends this process in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if patience.memory:
         resource.setrlimit(resource.RLIMIT_AS, (patience.memory, patience.memory))
     from compiler.tune.bench import Bench
 
     _bench = Bench(target, tools, threads, patience)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that asks is gone, killed perhaps: nobody else would end it."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def pid() -> int:

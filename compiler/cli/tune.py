@@ -1,0 +1,153 @@
+"""kiln tune: find the fastest schedules of a model's kernels on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compiler.cli.options import Calibrate, Inputs, ModelText
+
+if TYPE_CHECKING:
+    from compiler.driver_tune import TuneResult
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def tune(
+    model: ModelText,
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="A name from `kiln targets`, or a descriptor (.yaml).")
+    ] = "host",
+    minutes: Annotated[float | None, typer.Option(help="Tune for so long; by default 20 minutes.")] = None,
+    hours: Annotated[float | None, typer.Option(help="The same in hours.")] = None,
+    trials: Annotated[int | None, typer.Option(help="The most trials.")] = None,
+    until: Annotated[str | None, typer.Option(help="Tune until the clock shows this, such as 07:00.")] = None,
+    logs: Annotated[
+        Path | None,
+        typer.Option("--logs", help="The folder of the logs; by default your own, which compile reads."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The name of the log; by default the model's.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that kernels run on; by default one per physical core.")
+    ] = None,
+    builders: Annotated[
+        int | None, typer.Option(help="Processes that build candidates; by default one per physical core.")
+    ] = None,
+    inputs: Inputs = None,
+    quantize: Annotated[
+        str | None, typer.Option("--quantize", help="Tune the kernels of the model quantized so.")
+    ] = None,
+    calibrate: Calibrate = None,
+) -> None:
+    """Measure schedules of a model's kernels, and log the fastest, which `kiln compile` then uses.
+
+    Every trial is on the disk before the next begins: stop it (Ctrl-C) or kill it at any moment, run the same
+    command again, and it goes on with what is left of its time.
+
+    For example:
+
+    - `kiln tune torchvision.models:resnet18 --minutes 20`
+    - `kiln tune net.onnx --until 07:00`
+    - `kiln tune mynet.py:make --quantize int8 --calibrate data.npz --trials 500`
+    """
+    from compiler.cli.compile import file_name
+    from compiler.driver_tune import tune as run
+    from compiler.support.errors import UsageError
+
+    if minutes is not None and hours is not None:
+        raise UsageError("give minutes or hours, not both")
+    seconds = minutes * 60 if minutes is not None else hours * 3600 if hours is not None else None
+    result = run(
+        model,
+        target=target,
+        logs=logs,
+        name=name or file_name(model, f"-{quantize}" if quantize else ""),
+        trials=trials,
+        seconds=seconds,
+        until=until,
+        threads=threads,
+        builders=builders,
+        inputs=inputs or None,
+        quantize=quantize,
+        calibrate=calibrate,
+        listener=_Lines(),
+    )
+    _show(result)
+
+
+class _Lines:
+    """Says now and then how it goes."""
+
+    def __init__(self) -> None:
+        self._began = self._said = time.monotonic()
+        self._counts: Counter[str] = Counter()
+        self._bests: dict[str, tuple[int, float]] = {}
+
+    def phase(self, name: str) -> None:
+        """Say that another part begins."""
+        from compiler.support.progress import note
+
+        note(name)
+
+    def saw(self, task: Any, record: Any) -> None:
+        """Count a trial."""
+        from compiler.support.progress import note
+
+        self._counts[record.status] += 1
+        if task.best is not None:
+            self._bests[task.workload] = (task.calls, task.time)
+        now = time.monotonic()
+        if now - self._said < _SECONDS_BETWEEN_LINES:
+            return
+        self._said = now
+        total = sum(calls * seconds for calls, seconds in self._bests.values())
+        failed = ", ".join(f"{count} {what}" for what, count in self._counts.items() if what != "ok")
+        done = self._counts.total()
+        note(
+            f"{done} trials, {done / (now - self._began):.1f} a second, all tasks {total * 1e3:.3f} ms"
+            + (f"; {failed}" if failed else "")
+        )
+
+
+def _show(result: TuneResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("kernel", "calls", "trials", "untuned us", "tuned us", "ratio", "decisions", box=None)
+    for task in sorted(result.tasks, key=lambda each: -each.total):
+        if task.first is None or task.best is None:
+            continue
+        first, best = task.calls * task.first.time, task.total
+        table.add_row(
+            task.workload.split(" #")[0],
+            str(task.calls),
+            str(len(task.records)),
+            f"{first * 1e6:.0f}",
+            f"{best * 1e6:.0f}",
+            f"{best / first:.2f}",
+            "default" if task.best.default else _words(task.best.decisions),
+        )
+    Console(soft_wrap=True).print(table)
+    typer.echo(
+        f"{result.untuned * 1e3:.3f} ms untuned, {result.tuned * 1e3:.3f} ms tuned "
+        f"({result.tuned / result.untuned:.3f}); {result.trials} trials in {result.spent:.0f} s, "
+        f"{result.searching / max(result.spent, 1e-9):.0%} of it search"
+    )
+    typer.echo(f"records: {result.log}")
+
+
+def _words(decisions: Any) -> str:
+    """Return decisions in few words: ``tile 7x2, chunk 4, blocks_first``."""
+    words = []
+    for name, value in decisions.items():
+        if isinstance(value, dict):
+            words.append(f"{name} {'x'.join(map(str, value.values()))}")
+        elif value is True:
+            words.append(name)
+        elif value is not False and value is not None:
+            words.append(f"{name} {value}")
+    return ", ".join(words)
