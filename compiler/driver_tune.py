@@ -51,8 +51,16 @@ _MOST_COPIES = 256
 _SMALL = 1 << 12
 """Bytes of a weight that is found in the nearest cache wherever it was."""
 
-_TOLERANCE = 1e-3
-"""How far apart sums of floats in different orders may be, relative to the greatest result."""
+_TOLERANCES = {
+    "float32": 1e-3,
+    "float16": 2e-3,
+    "bfloat16": 1e-2,
+    "uint16": 1e-2,
+    "int8": 1e-2,
+    "uint8": 1e-2,
+}
+"""How far apart sums of floats in different orders may be, relative to the greatest result: where that is
+rounded to fewer bits, the next number may be taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +252,8 @@ def _kernel(task: Task, weights: int, target: Target) -> Kernel:
         else 1
         for parameter, constant in _parameters(task)
     )
-    return Kernel(task.names[0], tvm.ir.save_json(task.function), cold, _TOLERANCE)
+    output = str(task.function.params[-1].ty.dtype)
+    return Kernel(task.names[0], tvm.ir.save_json(task.function), cold, _TOLERANCES.get(output, 1e-3))
 
 
 def _parameters(task: Task) -> list[tuple[Any, bool]]:

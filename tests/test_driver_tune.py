@@ -1,6 +1,5 @@
 """Tuning a model: what is found is used, and nothing is lost however often the process is killed."""
 
-
 import pytest
 
 import compiler

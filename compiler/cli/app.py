@@ -9,6 +9,7 @@ import typer
 from compiler.cli.bench import bench
 from compiler.cli.compile import compile_
 from compiler.cli.info import info
+from compiler.cli.logs import app as logs
 from compiler.cli.quantize import quantize
 from compiler.cli.run import run
 from compiler.cli.targets import app as targets
@@ -30,6 +31,7 @@ app.command("info")(info)
 app.add_typer(targets, name="targets")
 app.command("bench")(bench)
 app.command("tune")(tune)
+app.add_typer(logs, name="logs")
 
 
 def _show_version(wanted: bool) -> None:

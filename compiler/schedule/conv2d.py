@@ -253,6 +253,9 @@ def _accumulate(
     else:
         *reduction, part = reduction
         sch.reorder(image, *row, *reduction, column, block, lane, part)
+        if len(reduction) == 4 and not kernel_first:
+            # One loop: of two, LLVM unrolls both, and keeps all inputs that columns of the output share.
+            reduction = [*reduction[:2], sch.fuse(*reduction[2:])]
         sch.unroll(column)
         sch.unroll(block)
     zero = sch.decompose_reduction(anchor, reduction[0])

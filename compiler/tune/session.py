@@ -8,7 +8,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from compiler.support.files import atomic_path
+from compiler.support.files import atomic_path, make_folder
 from compiler.tune.budget import Budget
 
 
@@ -48,7 +48,7 @@ def begin_or_resume(log: Path, wanted: Session | None, default: Session) -> Sess
     session = Session(
         before.name if before else uuid.uuid4().hex[:12], limits.trials, limits.seconds, limits.ends
     )
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(asdict(session)), encoding="utf-8")
     return session

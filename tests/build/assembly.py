@@ -45,7 +45,7 @@ class Machine:
 
 
 _X86 = Machine(
-    multiply=re.compile(r"vfmadd(132|213|231)ps .*%[yz]mm"),
+    multiply=re.compile(r"(vfmadd(132|213|231)ps|vdpbf16ps|vpdpbusd) .*%[yz]mm"),
     load=re.compile(r"(vbroadcastss|vmov[au]ps) -?\w*\("),
     vector=re.compile(r"%[xyz]mm\d"),
     stack=re.compile(r"\(%rsp"),

@@ -42,6 +42,22 @@ def convolution(
     return make
 
 
+def narrow_convolution(dtype: str, inputs: int, outputs: int, size: int, kernel: int) -> Kernel:
+    """A convolution of bytes or short floats on square images, with sums in 32 bits."""
+    edge, parts = kernel // 2, 2 if dtype == "bfloat16" else 4
+    shape = conv2d.Conv2dShape((1, 1), (edge,) * 4, (1, 1), 1)
+    weight = "int8" if dtype == "uint8" else dtype
+
+    def make(target: Target) -> tuple[list[Any], Any]:
+        c = lanes_of(target)
+        extents = (outputs // c, inputs // c, kernel, kernel, c // parts, c, parts)
+        x = te.placeholder((1, inputs // c, size, size, c), dtype, "x")
+        w = te.placeholder(extents, weight, "w")
+        return [x, w], conv2d.conv2d_narrow(x, w, shape, 0)
+
+    return make
+
+
 def winograd_convolution(inputs: int, outputs: int, size: int, m: int) -> Kernel:
     """Winograd's F(m, 3) on square images."""
     shape = conv2d.Conv2dShape((1, 1), (1,) * 4, (1, 1), 1)

@@ -18,7 +18,15 @@ from compiler.schedule.blocks import ISOLATE
 from compiler.schedule.tiles import Tile
 from compiler.target import load
 from tests.build.assembly import functions, innermost_loops, listing
-from tests.build.kernels import convolution, dense_layer, lowered, product, scheduled, winograd_convolution
+from tests.build.kernels import (
+    convolution,
+    dense_layer,
+    lowered,
+    narrow_convolution,
+    product,
+    scheduled,
+    winograd_convolution,
+)
 from tests.schedule.kernels import placeholder
 
 KERNELS = {
@@ -181,3 +189,20 @@ def test_the_innermost_loops_multiply_and_load_and_nothing_else(target, name):
     assert not spills, f"multiply-adds and spills: {spills}"
     others = {symbol: dict(loop.others) for symbol, loop in loops if loop.others}
     assert not others
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "uint8"])
+@pytest.mark.parametrize("size", [56, 28, 14, 7])
+def test_tiles_of_narrow_numbers_stay_in_their_registers(dtype, size):
+    """Unrolled over the kernel's columns, inputs that columns of the output share would take all of them."""
+    target = load("znver4")
+    found = functions(listing(scheduled(narrow_convolution(dtype, 256, 256, size, 3), target), target))
+    loops = [
+        loop
+        for symbol, lines in found.items()
+        if re.match(r"kernel_tile\d+", symbol)
+        for loop in innermost_loops(lines, target)
+        if loop.multiplies
+    ]
+    assert max(loop.multiplies for loop in loops) >= 8
+    assert not [loop.spills for loop in loops if loop.spills]

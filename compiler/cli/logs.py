@@ -1,0 +1,98 @@
+"""kiln logs: look at tuning logs, check them, make several one, and leave out what is slow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Look after tuning logs.\n\n"
+    "For example: `kiln logs list`, or `kiln logs compact net.jsonl --best 3 -o small.jsonl`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+Logs = Annotated[
+    list[Path] | None, typer.Argument(help="Logs, or folders of them; by default your own.", metavar="LOGS")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The log to write.")]
+
+
+@app.command("list")
+def list_(logs: Logs = None) -> None:
+    """Show what logs hold: devices, kernels, trials.
+
+    For example: `kiln logs list tuning_logs/`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from compiler.schedule.log import log_files, read_log
+    from compiler.schedule.log_tools import overviews
+
+    table = Table("log", "device", "threads", "kernels", "trials", "failed", "last", box=None)
+    for path in log_files(_paths(logs)):
+        for each in overviews(read_log(path).records):
+            numbers = (each.threads, each.workloads, each.trials, each.failed)
+            table.add_row(str(path), each.device.split("#")[0], *map(str, numbers), each.last)
+    Console(soft_wrap=True).print(table)
+
+
+@app.command("verify")
+def verify(logs: Logs = None) -> None:
+    """Check every line; exit code 2 if one is damaged or no record.
+
+    For example: `kiln logs verify resnet18.jsonl`
+    """
+    from compiler.schedule.log import read_logs
+    from compiler.support.errors import InputError
+
+    found = read_logs(_paths(logs))
+    for problem in found.problems:
+        typer.echo(str(problem))
+    if found.problems:
+        raise InputError(f"{len(found.problems)} lines are no records, {len(found.records)} are")
+    typer.echo(f"{len(found.records)} records, all lines are sound")
+
+
+@app.command("merge")
+def merge(logs: Logs, output: Output) -> None:
+    """Make one log of several; a record that is in two of them is kept once.
+
+    For example: `kiln logs merge monday.jsonl tuesday.jsonl -o week.jsonl`
+    """
+    from compiler.schedule.log import read_logs, write_log
+    from compiler.schedule.log_tools import merged
+
+    records = merged(read_logs(_paths(logs)).records)
+    write_log(output, records)
+    typer.echo(f"wrote {output} ({len(records)} records)")
+
+
+@app.command("compact")
+def compact(
+    logs: Logs,
+    output: Output,
+    best: Annotated[int, typer.Option(min=1, help="How many of each kernel to keep.")] = 3,
+) -> None:
+    """Keep the fastest records of each kernel, and the default's.
+
+    For example: `kiln logs compact resnet18.jsonl --best 3 -o small.jsonl`
+    """
+    from compiler.schedule.log import read_logs, write_log
+    from compiler.schedule.log_tools import compacted
+
+    before = read_logs(_paths(logs)).records
+    records = compacted(before, best)
+    write_log(output, records)
+    typer.echo(f"wrote {output} ({len(records)} of {len(before)} records)")
+
+
+def _paths(logs: list[Path] | None) -> list[Path]:
+    from compiler.schedule.tuned import user_folder
+
+    if logs:
+        return logs
+    return [user_folder()] if user_folder().is_dir() else []
