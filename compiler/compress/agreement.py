@@ -44,8 +44,8 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.name}: off the quantized model by {self.error:.2g}, at most {self.tolerance:.2g} for "
-            "what that is off float (root mean square, as parts of the output's)"
+            f"{self.name}: {self.error:.2g} of its root mean square off the quantized model; up to "
+            f"{self.tolerance:.2g} is allowed, by what that is off float"
         )
 
 

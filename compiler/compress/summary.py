@@ -43,7 +43,7 @@ def summarize(
     return Report(
         scheme=recipe.scheme.name,
         description=str(recipe.scheme),
-        method=str(recipe.method),
+        method=f"{recipe.method}, adaptive rounding" if recipe.rounding == "adaptive" else str(recipe.method),
         data=data.origin,
         sha256=data.sha256,
         batches=data.batches,
