@@ -90,6 +90,35 @@ def compact(
     typer.echo(f"wrote {output} ({len(records)} of {len(before)} records)")
 
 
+@app.command("report")
+def report(
+    logs: Logs = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("tuning.html"),
+) -> None:
+    """Write a page about a tuning, also while it runs: times over time, and the best of each kernel.
+
+    For example: `kiln logs report resnet18.jsonl -o resnet18.html`
+    """
+    write_report(_paths(logs), output)
+
+
+def write_report(paths: list[Path], output: Path) -> None:
+    """Write a page about what logs hold of the device and threads of their last record.
+
+    Raises:
+        KilnError: a log cannot be read, the page cannot be written, or there is nothing to write.
+    """
+    from compiler.schedule.log import log_files, read_logs
+    from compiler.tune.page import write_page
+
+    records = read_logs(paths).records
+    same = [
+        each for each in records if (each.device, each.threads) == (records[-1].device, records[-1].threads)
+    ]
+    write_page(same, ", ".join(path.stem for path in log_files(paths)), output)
+    typer.echo(f"wrote {output}")
+
+
 def _paths(logs: list[Path] | None) -> list[Path]:
     from compiler.schedule.tuned import user_folder
 

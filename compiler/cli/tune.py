@@ -42,6 +42,9 @@ def tune(
         str | None, typer.Option("--quantize", help="Tune the kernels of the model quantized so.")
     ] = None,
     calibrate: Calibrate = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page about the tuning to this file (.html) at the end.")
+    ] = None,
 ) -> None:
     """Measure schedules of a model's kernels, and log the fastest, which `kiln compile` then uses.
 
@@ -57,9 +60,12 @@ def tune(
     from compiler.cli.compile import file_name
     from compiler.driver_tune import tune as run
     from compiler.support.errors import UsageError
+    from compiler.support.files import check_writable
 
     if minutes is not None and hours is not None:
         raise UsageError("give minutes or hours, not both")
+    if report is not None:
+        check_writable(report)
     seconds = minutes * 60 if minutes is not None else hours * 3600 if hours is not None else None
     result = run(
         model,
@@ -77,6 +83,10 @@ def tune(
         listener=_Lines(),
     )
     _show(result)
+    if report is not None:
+        from compiler.cli.logs import write_report
+
+        write_report([result.log], report)
 
 
 class _Lines:
@@ -117,6 +127,8 @@ def _show(result: TuneResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from compiler.tune.page import words
+
     table = Table("kernel", "calls", "trials", "untuned us", "tuned us", "ratio", "decisions", box=None)
     for task in sorted(result.tasks, key=lambda each: -each.total):
         if task.first is None or task.best is None:
@@ -129,7 +141,7 @@ def _show(result: TuneResult) -> None:
             f"{first * 1e6:.0f}",
             f"{best * 1e6:.0f}",
             f"{best / first:.2f}",
-            "default" if task.best.default else _words(task.best.decisions),
+            "default" if task.best.default else words(task.best.decisions),
         )
     Console(soft_wrap=True).print(table)
     typer.echo(
@@ -138,16 +150,3 @@ def _show(result: TuneResult) -> None:
         f"{result.searching / max(result.spent, 1e-9):.0%} of it search"
     )
     typer.echo(f"records: {result.log}")
-
-
-def _words(decisions: Any) -> str:
-    """Return decisions in few words: ``tile 7x2, chunk 4, blocks_first``."""
-    words = []
-    for name, value in decisions.items():
-        if isinstance(value, dict):
-            words.append(f"{name} {'x'.join(map(str, value.values()))}")
-        elif value is True:
-            words.append(name)
-        elif value is not False and value is not None:
-            words.append(f"{name} {value}")
-    return ", ".join(words)

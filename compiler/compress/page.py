@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,7 @@ from typing import Any
 import numpy as np
 
 from compiler.compress.report import LayerReport, RangeReport, Report, summarize_storage
-from compiler.support.errors import UsageError
-from compiler.support.files import atomic_path
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
-table { border-collapse: collapse } th, td { text-align: left; padding: .15rem .8rem .15rem 0 }
-th { border-bottom: 1px solid #999 } .warning { color: #a40000 }
-"""
+from compiler.support import pages
 
 
 def write_page(report: Report, origin: str, path: Path) -> None:
@@ -26,20 +19,12 @@ def write_page(report: Report, origin: str, path: Path) -> None:
     Raises:
         UsageError: plotly, which draws it, is not installed, or `path` cannot be written.
     """
-    try:
-        import plotly.io
-    except ImportError as error:
-        raise UsageError("the report is drawn by plotly: pip install plotly") from error
-    figures = [figure for figure in (_sensitivity(report.layers), _histograms(report.ranges)) if figure]
-    parts = [
-        plotly.io.to_html(figure, full_html=False, include_plotlyjs=number == 0)
-        for number, figure in enumerate(figures)
-    ]
-    with atomic_path(path) as temporary:
-        temporary.write_text(_page(report, origin, parts), encoding="utf-8")
+    pages.require_plotly()
+    figures = pages.charts([_sensitivity(report.layers), _histograms(report.ranges)])
+    pages.write_page(f"Quantization of {origin}", _sections(report, figures), path)
 
 
-def _page(report: Report, origin: str, figures: Sequence[str]) -> str:
+def _sections(report: Report, figures: Sequence[str]) -> list[str]:
     warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in report.warnings)
     facts = [
         ("scheme", f"{report.scheme}: {report.description}"),
@@ -59,29 +44,18 @@ def _page(report: Report, origin: str, figures: Sequence[str]) -> str:
         )
         for layer in report.layers
     ]  # fmt: skip
-    sections = [
-        f"<h1>Quantization of {escape(origin)}</h1>",
+    return [
         warnings,
-        _table(("", ""), facts),
+        pages.table(("", ""), facts),
         *figures,
         "<h2>In float, and why</h2>",
-        _table(("value", "operator", "why"), kept) if kept else "<p>Nothing.</p>",
+        pages.table(("value", "operator", "why"), kept) if kept else "<p>Nothing.</p>",
         "<h2>Layers</h2>",
-        _table(
+        pages.table(
             ("layer", "operator", "weights", "bits", "SQNR of weights", "of its output", "of the network's"),
             layers,
         ),
     ]
-    head = f'<meta charset="utf-8"><title>Quantization of {escape(origin)}</title><style>{_STYLE}</style>'
-    return f"<!doctype html><html><head>{head}</head><body>{''.join(sections)}</body></html>\n"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def _bits(layer: LayerReport) -> str:

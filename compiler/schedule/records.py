@@ -39,6 +39,8 @@ class Record:
         status: how it ended.
         seconds: of one call, as measured several times; empty unless it ended well.
         noise: how far the middle half of these lies apart, relative to their median.
+        calls: how often one run of the network calls such kernels.
+        flops: operations of one call, 0 where they are not known.
         default: whether these are the decisions of untuned code.
         at: when, ISO 8601 in UTC.
         cpu: the maker's name of the CPU, and LLVM's of its kind.
@@ -57,6 +59,8 @@ class Record:
     status: Status = "ok"
     seconds: tuple[Annotated[float, Gt(0)], ...] = ()
     noise: float = 0.0
+    calls: Annotated[int, Ge(1)] = 1
+    flops: Annotated[float, Ge(0)] = 0.0
     default: bool = False
     at: str = ""
     cpu: str = ""
@@ -106,7 +110,7 @@ def to_line(record: Record) -> str:
     plain: dict[str, Any] = {"format": FORMAT}
     for each in fields(record):
         value = getattr(record, each.name)
-        if value or each.default is MISSING:
+        if each.default is MISSING or value != each.default or each.name == "status":
             plain[each.name] = value
     return json.dumps(plain, ensure_ascii=False)
 

@@ -197,6 +197,8 @@ class Tuner:
             status=outcome.status,
             seconds=outcome.seconds,
             noise=outcome.noise,
+            calls=task.calls,
+            flops=task.flops or 0.0,
             default=plain == task.plain_default,
             at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             cpu=facts.cpu,

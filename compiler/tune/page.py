@@ -1,0 +1,169 @@
+"""A page about a tuning, made from its log alone: while it runs, when it has ended, or on another machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from compiler.schedule.records import Record
+from compiler.support import pages
+from compiler.support.errors import InputError
+
+
+def write_page(records: Sequence[Record], title: str, path: Path) -> None:
+    """Write a page about the records of one device and count of threads to `path`, whole or not at all.
+
+    Raises:
+        InputError: there are no records.
+        UsageError: plotly, which draws it, is not installed, or `path` cannot be written.
+    """
+    if not records:
+        raise InputError("expected records to report about, got none; tune first")
+    pages.require_plotly()
+    figures = pages.charts([_curve(records), _tasks(records)])
+    pages.write_page(f"Tuning of {title}", [_facts(records), *figures, _kernels(records)], path)
+
+
+def curve(records: Sequence[Record]) -> list[tuple[float, float]]:
+    """Return hours of tuning, and the seconds that all kernels of a network take with the best until then.
+
+    It begins when each kernel that was tuned has been measured once.
+    """
+    works = {record.workload for record in records if record.seconds}
+    best: dict[str, float] = {}
+    found: list[tuple[float, float]] = []
+    for hours, record in _in_time(records):
+        if record.seconds:
+            seconds = record.calls * record.time
+            best[record.workload] = min(seconds, best.get(record.workload, seconds))
+            if len(best) == len(works):
+                found.append((hours, sum(best.values())))
+    return found
+
+
+def _in_time(records: Sequence[Record]) -> Iterator[tuple[float, Record]]:
+    """Yield records with the hours of tuning before them, of all sessions one after the other."""
+    before, session, spent = 0.0, "", 0.0
+    for record in records:
+        if record.session != session:
+            before, session = before + spent, record.session
+        spent = record.spent
+        yield (before + spent) / 3600, record
+
+
+def _facts(records: Sequence[Record]) -> str:
+    counts = Counter(record.status for record in records)
+    total = curve(records)
+    last = records[-1]
+    facts = [
+        ("device", last.device.split("#")[0]),
+        ("CPU", last.cpu),
+        ("threads", last.threads),
+        ("versions", f"Kiln {last.kiln}, TVM {last.tvm}"),
+        ("trials", ", ".join(f"{count} {status}" for status, count in counts.most_common())),
+        (
+            "time",
+            f"{total[-1][0]:.2f} hours in {len({each.session for each in records})} sessions"
+            if total
+            else "",
+        ),
+        (
+            "kernels",
+            f"{total[0][1] * 1e3:.3f} ms at first, {total[-1][1] * 1e3:.3f} ms at last" if total else "",
+        ),
+    ]
+    return pages.table(("", ""), facts)
+
+
+def _curve(records: Sequence[Record]) -> Any:
+    import plotly.graph_objects as go
+
+    points = curve(records)
+    if not points:
+        return None
+    line = go.Scatter(
+        x=[hours * 60 for hours, _ in points],
+        y=[seconds * 1e3 for _, seconds in points],
+        line_shape="hv",
+    )
+    figure = go.Figure([line])
+    figure.update_layout(
+        title="All tuned kernels of one run, each with the best schedule so far",
+        xaxis_title="minutes of tuning",
+        yaxis_title="milliseconds",
+    )
+    return figure
+
+
+def _tasks(records: Sequence[Record]) -> Any:
+    import plotly.graph_objects as go
+
+    rows = _rows(records)
+    names = [f"{work.split(' #')[0]} ({number})" for number, (work, *_) in enumerate(rows)]
+    figure = go.Figure(
+        [
+            go.Bar(y=names, x=[first * 1e3 for _, _, first, _ in rows], orientation="h", name="untuned"),
+            go.Bar(
+                y=names, x=[best.calls * best.time * 1e3 for *_, best in rows], orientation="h", name="tuned"
+            ),
+        ]
+    )
+    figure.update_layout(
+        title="Kernels: all calls of one run",
+        xaxis_title="milliseconds",
+        height=200 + 28 * len(rows),
+        yaxis={"autorange": "reversed", "automargin": True},
+    )
+    return figure
+
+
+def _kernels(records: Sequence[Record]) -> str:
+    rows = [
+        (
+            work.split(" #")[0],
+            best.calls,
+            trials,
+            f"{first * 1e6:.0f}",
+            f"{best.calls * best.time * 1e6:.0f}",
+            f"{best.calls * best.time / first:.2f}",
+            f"{best.flops / best.time / 1e9:.0f}" if best.flops else "",
+            "default" if best.default else words(best.decisions),
+        )
+        for work, trials, first, best in _rows(records)
+    ]
+    columns = ("kernel", "calls", "trials", "untuned us", "tuned us", "ratio", "GFLOPS", "decisions")
+    return "<h2>Kernels</h2>" + pages.table(columns, rows)
+
+
+def _rows(records: Sequence[Record]) -> list[tuple[str, int, float, Record]]:
+    """Return work, trials, seconds of all calls untuned, and the best record; the longest first."""
+    trials = Counter(record.workload for record in records)
+    last = {record.trial: record for record in records}
+    best: dict[str, Record] = {}
+    first: dict[str, float] = {}
+    for record in last.values():
+        if not record.seconds:
+            continue
+        if record.workload not in best or record.time < best[record.workload].time:
+            best[record.workload] = record
+        if record.default:
+            first[record.workload] = record.calls * record.time
+    rows = [
+        (work, trials[work], first.get(work, each.calls * each.time), each) for work, each in best.items()
+    ]
+    return sorted(rows, key=lambda row: -row[2])
+
+
+def words(decisions: Any) -> str:
+    """Return decisions in few words: ``tile 7x2, chunk 4, blocks_first``."""
+    found = []
+    for name, value in decisions.items():
+        if isinstance(value, dict):
+            found.append(f"{name} {'x'.join(str(each) for each in value.values())}")
+        elif value is True:
+            found.append(name)
+        elif value is not False and value is not None:
+            found.append(f"{name} {value}")
+    return ", ".join(found)
