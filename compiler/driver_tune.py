@@ -170,6 +170,9 @@ _DEFAULT = Session("", seconds=1200.0)
 class Quiet:
     """The listener of a library."""
 
+    def started(self, tuner: Tuner) -> None:
+        """Ignore it."""
+
     def phase(self, name: str) -> None:
         """Ignore it."""
 

@@ -14,6 +14,9 @@ class Heard:
     def __init__(self):
         self.phases, self.trials = [], 0
 
+    def started(self, tuner):
+        self.tuner = tuner
+
     def phase(self, name):
         self.phases.append(name)
 

@@ -39,6 +39,11 @@ class Console:
     ) -> None:
         self._show(None)
 
+    @property
+    def live(self) -> bool:
+        """Whether lines may move."""
+        return self._live
+
     def begin(self, name: str) -> None:
         """Show that a stage starts."""
         self._stages.append(name)

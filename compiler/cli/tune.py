@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compiler.cli.options import Calibrate, Inputs, ModelText
 
 if TYPE_CHECKING:
+    from compiler.cli.tune_view import TuneView
     from compiler.driver_tune import TuneResult
-
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 def tune(
@@ -67,21 +68,22 @@ def tune(
     if report is not None:
         check_writable(report)
     seconds = minutes * 60 if minutes is not None else hours * 3600 if hours is not None else None
-    result = run(
-        model,
-        target=target,
-        logs=logs,
-        name=name or file_name(model, f"-{quantize}" if quantize else ""),
-        trials=trials,
-        seconds=seconds,
-        until=until,
-        threads=threads,
-        builders=builders,
-        inputs=inputs or None,
-        quantize=quantize,
-        calibrate=calibrate,
-        listener=_Lines(),
-    )
+    with _view() as view:
+        result = run(
+            model,
+            target=target,
+            logs=logs,
+            name=name or file_name(model, f"-{quantize}" if quantize else ""),
+            trials=trials,
+            seconds=seconds,
+            until=until,
+            threads=threads,
+            builders=builders,
+            inputs=inputs or None,
+            quantize=quantize,
+            calibrate=calibrate,
+            listener=view,
+        )
     _show(result)
     if report is not None:
         from compiler.cli.logs import write_report
@@ -89,38 +91,20 @@ def tune(
         write_report([result.log], report)
 
 
-class _Lines:
-    """Says now and then how it goes."""
+@contextmanager
+def _view() -> Iterator[TuneView]:
+    """Show how it goes in place of the usual progress, if any is wanted."""
+    from compiler.cli.console import Console
+    from compiler.cli.tune_view import TuneView
+    from compiler.support.progress import watcher, watching
 
-    def __init__(self) -> None:
-        self._began = self._said = time.monotonic()
-        self._counts: Counter[str] = Counter()
-        self._bests: dict[str, tuple[int, float]] = {}
-
-    def phase(self, name: str) -> None:
-        """Say that another part begins."""
-        from compiler.support.progress import note
-
-        note(name)
-
-    def saw(self, task: Any, record: Any) -> None:
-        """Count a trial."""
-        from compiler.support.progress import note
-
-        self._counts[record.status] += 1
-        if task.best is not None:
-            self._bests[task.workload] = (task.calls, task.time)
-        now = time.monotonic()
-        if now - self._said < _SECONDS_BETWEEN_LINES:
-            return
-        self._said = now
-        total = sum(calls * seconds for calls, seconds in self._bests.values())
-        failed = ", ".join(f"{count} {what}" for what, count in self._counts.items() if what != "ok")
-        done = self._counts.total()
-        note(
-            f"{done} trials, {done / (now - self._began):.1f} a second, all tasks {total * 1e3:.3f} ms"
-            + (f"; {failed}" if failed else "")
-        )
+    usual = watcher()
+    if not isinstance(usual, Console):
+        yield TuneView(io.StringIO(), live=False)
+        return
+    view = TuneView(sys.stderr, live=usual.live)
+    with view, watching(view):
+        yield view
 
 
 def _show(result: TuneResult) -> None:
@@ -133,7 +117,7 @@ def _show(result: TuneResult) -> None:
     for task in sorted(result.tasks, key=lambda each: -each.total):
         if task.first is None or task.best is None:
             continue
-        first, best = task.calls * task.first.time, task.total
+        first, best = task.untuned, task.total
         table.add_row(
             task.workload.split(" #")[0],
             str(task.calls),

@@ -53,6 +53,11 @@ def watching(watcher: Watcher) -> Iterator[None]:
         _watcher.reset(token)
 
 
+def watcher() -> Watcher:
+    """Return who watches."""
+    return _watcher.get()
+
+
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Report the block as the stage `name`, with its wall time in seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,15 @@ from compiler.tune.trial import Kernel, Outcome, Patience, Tools, Trial
 
 _MOST_CALLS = 200
 """The most calls that one measurement averages."""
+
+_NOISY = 0.1
+"""A spread above which somebody else seems to use the machine: the measurement is repeated."""
+
+_ROUNDS = 3
+"""How often at most. The quietest counts."""
+
+_SLOW = 1.08
+"""How much longer than ever before a fixed piece of work takes when the clock is said to be low."""
 
 _SEED = 20
 
@@ -47,6 +57,7 @@ class Bench:
     def __init__(self, target: Target, tools: Tools, threads: int, patience: Patience) -> None:
         register()
         tools.use_threads(threads)
+        self._clock = Clock()
         self._target, self._tools, self._patience = target, tools, patience
         self._kernels: dict[int, _Bench] = {}
         self._built: dict[int, tuple[_Bench, Callable[..., Any]]] = {}
@@ -91,7 +102,9 @@ class Bench:
         if not off <= bench.kernel.tolerance:
             return Outcome("wrong", note=f"off by {off:.2g} of the greatest value")
         seconds = measured(code, bench.arguments, best, self._patience)
-        return Outcome("ok", seconds, spread(seconds))
+        noise = spread(seconds)
+        notes = [self._clock.note()] if noise <= _NOISY else ["the machine was busy", self._clock.note()]
+        return Outcome("ok", seconds, noise, "; ".join(note for note in notes if note))
 
     def _prepare(self, bench: _Bench) -> None:
         """Make the arguments of a kernel, and what the default schedule computes of them."""
@@ -143,7 +156,33 @@ def measured(
     if once > patience.hopeless * best:
         return (once,)
     calls = min(_MOST_CALLS, max(1, round(patience.sample / once)))
-    return tuple(sample(calls) for _ in range(patience.repeats))
+    quietest: tuple[float, ...] = ()
+    for _ in range(_ROUNDS):
+        found = tuple(sample(calls) for _ in range(patience.repeats))
+        if not quietest or spread(found) < spread(quietest):
+            quietest = found
+        if spread(quietest) <= _NOISY:
+            break
+    return quietest
+
+
+class Clock:
+    """Tells whether the processor runs as fast as it did: a piece of work takes as many cycles each time."""
+
+    def __init__(self) -> None:
+        self._work = bytes(1 << 18)
+        self._fastest = float("inf")
+
+    def note(self) -> str:
+        """Return ``""``, or how fast the clock is, as a part of the fastest seen."""
+        now = min(self._time() for _ in range(3))
+        self._fastest = min(self._fastest, now)
+        return "" if now <= _SLOW * self._fastest else f"the clock was at {self._fastest / now:.0%}"
+
+    def _time(self) -> float:
+        begin = time.perf_counter()
+        hashlib.sha256(self._work)
+        return time.perf_counter() - begin
 
 
 def spread(seconds: Sequence[float]) -> float:

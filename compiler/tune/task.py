@@ -68,6 +68,11 @@ class Task:
         return self.calls * self.time
 
     @property
+    def untuned(self) -> float:
+        """Seconds of all calls of one run with the default; infinite before it was measured."""
+        return float("inf") if self.first is None else self.calls * self.first.time
+
+    @property
     def plain_default(self) -> Mapping[str, Any]:
         """The decisions of untuned code."""
         return to_plain(self.space.default)

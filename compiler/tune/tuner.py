@@ -46,6 +46,9 @@ class Measures(Protocol):
 class Listener(Protocol):
     """Who is told how it goes."""
 
+    def started(self, tuner: Tuner) -> None:
+        """Hear who tunes, before anything else."""
+
     def saw(self, task: Task, record: Record) -> None:
         """Hear of a trial."""
 
@@ -116,6 +119,7 @@ class Tuner:
 
     def run(self) -> None:
         """Tune until the end. What was recorded before an exception is safe."""
+        self.listener.started(self)
         self.listener.phase("defaults")
         for task in self.tasks:
             if task.first is None:

@@ -17,6 +17,9 @@ class Heard:
     def __init__(self):
         self.phases, self.records = {}, []
 
+    def started(self, tuner):
+        self.tuner = tuner
+
     def phase(self, name):
         self.phases[name] = len(self.records)
 
