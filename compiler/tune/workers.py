@@ -11,7 +11,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
-from compiler.schedule.records import Status
 from compiler.support.errors import InternalError
 from compiler.target import Target
 from compiler.tune import worker
@@ -38,7 +37,7 @@ class _Process:
         )
         self._ready = self._pool.submit(worker.pid)
         self.kernels: set[int] = set()
-        self.ended: Status | None = None
+        self.ended = False
 
     def submit(self, question: Callable[..., Any], *arguments: Any) -> Future[Any]:
         try:
@@ -59,9 +58,9 @@ class _Process:
         except (BrokenProcessPool, TimeoutError) as error:
             raise InternalError(f"a process that measures could not be started: {error}") from error
 
-    def end(self, why: Status | None = None) -> None:
+    def end(self) -> None:
         """Kill the process: it may hang, or be dead already."""
-        self.ended = why
+        self.ended = True
         if self._ready.done() and not self._ready.exception():
             with suppress(ProcessLookupError):
                 os.kill(self._ready.result(), signal.SIGKILL)
@@ -153,28 +152,31 @@ class Workers:
         return process.submit(worker.build, place, trial)
 
     def _built(self, process: _Process, future: Future[Any]) -> Outcome | None:
-        try:
-            failed: Outcome | None = future.result(0)
-        except TimeoutError:
-            self._replace(process, "timed out")
-            return Outcome("not built", note=f"no code in {self._patience.build:g} s")
-        except BrokenProcessPool:
-            self._replace(process, "crashed")
-            return Outcome("not built", note="the process that built it died; out of memory?")
-        return failed
+        late = Outcome("not built", note=f"no code in {self._patience.build:g} s")
+        dead = Outcome("not built", note="the process that built it died; out of memory?")
+        return self._answer(process, future, 0, late, dead)
 
     def _run(self, process: _Process, place: int, best: float) -> Outcome:
         """Run what `process` built, while all others rest."""
-        try:
-            outcome: Outcome = process.submit(worker.run, place, best).result(self._patience.run)
-        except TimeoutError:
-            self._replace(process, "timed out")
-            return Outcome("timed out", note=f"no end in {self._patience.run:g} s")
-        except BrokenProcessPool:
-            self._replace(process, "crashed")
-            return Outcome("crashed", note="the process that ran it died")
+        seconds = self._patience.run
+        late = Outcome("timed out", note=f"no end in {seconds:g} s")
+        dead = Outcome("crashed", note="the process that ran it died")
+        outcome = self._answer(process, process.submit(worker.run, place, best), seconds, late, dead)
+        assert outcome is not None, "a run has an outcome"
         return outcome
 
-    def _replace(self, process: _Process, why: Status) -> None:
-        process.end(why)
+    def _answer(
+        self, process: _Process, future: Future[Any], seconds: float, late: Outcome, dead: Outcome
+    ) -> Outcome | None:
+        """Return what `process` answers within `seconds`; one that is `late` or `dead` is replaced."""
+        try:
+            answer: Outcome | None = future.result(seconds)
+        except TimeoutError:
+            answer = late
+        except BrokenProcessPool:
+            answer = dead
+        else:
+            return answer
+        process.end()
         self._processes[self._processes.index(process)] = self._new()
+        return answer
