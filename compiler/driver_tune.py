@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import re
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from compiler.compress.recipe import Recipe
 from compiler.deploy import Session as DeviceSession
 from compiler.deploy import choose_threads, use_threads, why_not_run
 from compiler.deploy.benchmark import cpu_name
+from compiler.deploy.peak import median_seconds
 from compiler.driver import build_module, host_builder
 from compiler.driver_compress import compress, make_request
 from compiler.frontend.random_inputs import fresh_inputs
@@ -36,7 +35,7 @@ from compiler.schedule.log import SUFFIX, Log, read_log
 from compiler.schedule.records import Record, identity
 from compiler.schedule.tuned import Tuned, device_folder, read_tuned, user_folder
 from compiler.support.errors import UsageError
-from compiler.support.files import private_folder
+from compiler.support.files import private_folder, safe_name
 from compiler.support.progress import note, stage
 from compiler.target import HOST, Target
 from compiler.target import load as load_target
@@ -182,7 +181,7 @@ class Quiet:
 
 def log_name(origin: str) -> str:
     """Return the name of the log of a model."""
-    return re.sub(r"[^\w.+-]+", "_", origin.rpartition(":")[2].rpartition("/")[2]) or "model"
+    return safe_name(origin.rpartition(":")[2].rpartition("/")[2]) or "model"
 
 
 def _wanted(trials: int | None, seconds: float | None, until: str | None) -> Session | None:
@@ -197,17 +196,11 @@ def _latency(model: frontend.Model, target: Target, folder: Path, tuned: Tuned |
     built, _ = build_module(model.mod, target, folder, tuned=tuned)
     session = DeviceSession(built.library, model.signature, threads=threads)
     arrays = fresh_inputs(model, 0)
-    times: list[float] = []
-    begin = time.perf_counter()
-    while len(times) < _FEWEST or (time.perf_counter() - begin < _WATCHED and len(times) < _MOST):
-        start = time.perf_counter()
-        session.run_flat(arrays)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return median_seconds(lambda: session.run_flat(arrays), _WATCHED)
 
 
-_FEWEST, _MOST, _WATCHED = 5, 1000, 2.0
-"""Runs of a network to measure its latency, and the seconds after which no more begin."""
+_WATCHED = 2.0
+"""Seconds over which the latency of a network is measured."""
 
 
 def tune_module(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -99,5 +98,7 @@ def default_name(model: str, target: str) -> str:
 
 def file_name(model: str, ending: str) -> str:
     """Return the name of a file made of `model`: its factory's name, or its own, and `ending`."""
+    from compiler.support.files import safe_name
+
     path, _, factory = model.rpartition(":")
-    return re.sub(r"[^\w.+-]+", "_", (factory if path else Path(model).stem) + ending)
+    return safe_name((factory if path else Path(model).stem) + ending)

@@ -91,8 +91,8 @@ def measure_peak(threads: int) -> Peak:
     # Written to, for pages of zeros that were never written are all the same memory.
     data = tvm.runtime.tensor(np.full((threads, rows, width), 1, np.float32))
     out = tvm.runtime.tensor(np.zeros((threads, width), np.float32))
-    compute = _seconds(lambda: library["multiply_add"](factors, out))
-    reading = _seconds(lambda: library["read"](data, out))
+    compute = median_seconds(lambda: library["multiply_add"](factors, out), SECONDS)
+    reading = median_seconds(lambda: library["read"](data, out), SECONDS)
     operations, size = 2 * _STEPS * threads * width, 4 * rows * threads * width
     return Peak(threads, operations / compute / 1e9, size / reading / 1e9)
 
@@ -114,11 +114,11 @@ def _kernels(target: Target, threads: int, rows: int) -> Any:
     return tvm.script.from_source(_KERNELS, extra_vars={**names, **numbers})
 
 
-def _seconds(run: Callable[[], Any]) -> float:
-    """Return the median time of `run`, after a first one that wakes threads and clock."""
+def median_seconds(run: Callable[[], Any], seconds: float) -> float:
+    """Return the median time of `run` over `seconds`, after a first one that wakes threads and clock."""
     run()
     times: list[float] = []
-    until = time.perf_counter() + SECONDS
+    until = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < until:
         start = time.perf_counter()
         run()

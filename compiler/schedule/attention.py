@@ -52,7 +52,7 @@ def space(queries: int, panels: int, depth_vectors: int, others: int, target: Ta
         "queries": heights,
         "key_vectors": [vectors for vectors in range(1, 5) if vectors <= panels],
         "depth_vectors": [vectors for vectors in range(1, 5) if vectors <= depth_vectors],
-        "chunk": sorted({chunk for height in heights for chunk in divisors(-(-queries // height))}),
+        "chunk": divisors(*(-(-queries // height) for height in heights)),
     }
 
     def fits(decisions: Decisions) -> bool:

@@ -122,7 +122,7 @@ def space(extents: Extents, target: Target) -> Space[Decisions]:
     several = (extents.blocks or 1) > 1
     axes: dict[str, Sequence[Any]] = {
         "tile": fitting,
-        "chunk": sorted({chunk for tile in fitting for chunk in divisors(extents.steps(tile))}),
+        "chunk": divisors(*map(extents.steps, fitting)),
         "blocks_first": (False, True) if several else (False,),
         "kernel_first": (False, True) if extents.places > 1 else (False,),
     }

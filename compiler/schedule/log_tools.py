@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from compiler.schedule.records import Record
+from compiler.schedule.records import Record, latest
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,7 @@ def compacted(records: Sequence[Record], count: int) -> list[Record]:
 
     Of several records of one trial the last one counts.
     """
-    last: dict[str, Record] = {}
-    for record in records:
-        last.pop(record.trial, None)
-        last[record.trial] = record
+    last = latest(records)
     groups: dict[tuple[str, str, int], list[Record]] = {}
     for record in last.values():
         if record.status == "ok":

@@ -96,7 +96,7 @@ def space(best: Decisions, rows: int | None, vectors: int | None, tiles: Sequenc
     def steps(tile: Tile) -> int:
         return -(-rows // tile.rows)
 
-    axes["chunk"] = sorted({chunk for tile in fitting for chunk in divisors(steps(tile))})
+    axes["chunk"] = divisors(*map(steps, fitting))
     if vectors > 1 and rows > 1:
         axes["columns_first"] = (False, True)
     return Space(best, axes, lambda decisions: steps(decisions.tile) % (decisions.chunk or 1) == 0)

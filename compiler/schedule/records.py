@@ -148,14 +148,19 @@ def _adapter() -> Any:
     return TypeAdapter(Record)
 
 
-def best(records: Iterable[Record]) -> dict[tuple[str, str, int], Record]:
-    """Return the fastest record of each work, device and count of threads.
+def latest(records: Iterable[Record]) -> dict[str, Record]:
+    """Return the last record of each trial, by its name: leaders are measured once more at the end."""
+    found: dict[str, Record] = {}
+    for record in records:
+        found.pop(record.trial, None)  # its place is that of the last one, too
+        found[record.trial] = record
+    return found
 
-    Of several records of one trial the last one counts: leaders are measured once more at the end.
-    """
-    last = {record.trial: record for record in records}
+
+def best(records: Iterable[Record]) -> dict[tuple[str, str, int], Record]:
+    """Return the fastest record of each work, device and count of threads, of the `latest` of each trial."""
     found: dict[tuple[str, str, int], Record] = {}
-    for record in last.values():
+    for record in latest(records).values():
         if record.seconds and (record.key not in found or record.time < found[record.key].time):
             found[record.key] = record
     return found

@@ -35,9 +35,9 @@ def choose_chunk(steps: int | None, step_bytes: float, others: int | None, targe
     return cached[0] if cached else even[0]
 
 
-def divisors(count: int) -> list[int]:
-    """Return the numbers that divide `count`, from 1 on."""
-    return [number for number in range(1, count + 1) if count % number == 0]
+def divisors(*counts: int) -> list[int]:
+    """Return the numbers that divide one of `counts`, from 1 on."""
+    return sorted({part for count in set(counts) for part in range(1, count + 1) if count % part == 0})
 
 
 def _spread(steps: int, chunk: int, others: int, cores: int) -> float:

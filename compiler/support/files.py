@@ -7,6 +7,7 @@ nothing half-written behind.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -91,6 +92,11 @@ def folder_for_long() -> Iterator[Path]:
     except BaseException:
         remove_folder(folder)
         raise
+
+
+def safe_name(text: str) -> str:
+    """Return `text` with what is no part of a plain file name replaced."""
+    return re.sub(r"[^\w.+-]+", "_", text)
 
 
 def make_folder(path: Path) -> Path:

@@ -15,6 +15,7 @@ import tvm
 from compiler.schedule.apply import schedule_kernel
 from compiler.schedule.space import Space, from_plain
 from compiler.schedule.vector_math import register
+from compiler.support.dtypes import numpy_dtype
 from compiler.target import Target
 from compiler.tune.trial import Kernel, Outcome, Patience, Tools, Trial
 
@@ -206,7 +207,7 @@ def difference(got: np.ndarray, expected: np.ndarray) -> float:
 def _random(buffer: Any, generator: np.random.Generator) -> np.ndarray:
     """Return numbers for a parameter: bytes over all of their range, indices 0, floats around 0."""
     shape = [int(extent) for extent in buffer.shape]
-    dtype = np.dtype(str(buffer.dtype)) if "bfloat16" not in str(buffer.dtype) else _bfloat16()
+    dtype = numpy_dtype(str(buffer.dtype))
     if dtype.kind in "iu" and dtype.itemsize == 1:
         limits = np.iinfo(dtype)
         return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)
@@ -215,13 +216,6 @@ def _random(buffer: Any, generator: np.random.Generator) -> np.ndarray:
     if dtype.kind in "ib":
         return np.zeros(shape, dtype)
     return generator.standard_normal(shape, np.float32).astype(dtype)
-
-
-def _bfloat16() -> np.dtype[Any]:
-    import ml_dtypes
-
-    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return dtype
 
 
 def _last_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from compiler.schedule.records import Record
+from compiler.schedule.records import Record, best, latest
 from compiler.support import pages
 from compiler.support.errors import InputError
 
@@ -140,18 +140,14 @@ def _kernels(records: Sequence[Record]) -> str:
 def _rows(records: Sequence[Record]) -> list[tuple[str, int, float, Record]]:
     """Return work, trials, seconds of all calls untuned, and the best record; the longest first."""
     trials = Counter(record.workload for record in records)
-    last = {record.trial: record for record in records}
-    best: dict[str, Record] = {}
-    first: dict[str, float] = {}
-    for record in last.values():
-        if not record.seconds:
-            continue
-        if record.workload not in best or record.time < best[record.workload].time:
-            best[record.workload] = record
-        if record.default:
-            first[record.workload] = record.calls * record.time
+    first = {
+        record.workload: record.calls * record.time
+        for record in latest(records).values()
+        if record.default and record.seconds
+    }
+    fastest = {record.workload: record for record in best(records).values()}
     rows = [
-        (work, trials[work], first.get(work, each.calls * each.time), each) for work, each in best.items()
+        (work, trials[work], first.get(work, each.calls * each.time), each) for work, each in fastest.items()
     ]
     return sorted(rows, key=lambda row: -row[2])
 

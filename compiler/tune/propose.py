@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from compiler.schedule.records import Record
 from compiler.schedule.space import from_plain, to_plain
 from compiler.tune.model import CostModel
 from compiler.tune.task import Task
@@ -23,19 +22,17 @@ _BLIND = 0.1
 
 
 def propose(
-    task: Task, model: CostModel, count: int, tried: set[str], generator: np.random.Generator
+    task: Task, model: CostModel, count: int, generator: np.random.Generator
 ) -> list[Mapping[str, Any]]:
-    """Return up to `count` plain decisions of `task` to be measured, the default first of all.
-
-    `tried` are the decisions that were measured or proposed, as JSON; what is returned is added.
-    """
+    """Return up to `count` plain decisions of `task` that no record has, the default first of all."""
+    tried = {_key(record.decisions) for record in task.records.values()}
     chosen: list[Mapping[str, Any]] = []
 
     def take(candidates: Sequence[Mapping[str, Any]], most: int) -> None:
         for plain in candidates:
             if len(chosen) >= most:
                 return
-            text = json.dumps(plain, sort_keys=True)
+            text = _key(plain)
             if text not in tried:
                 tried.add(text)
                 chosen.append(plain)
@@ -50,9 +47,8 @@ def propose(
     return chosen
 
 
-def key(record: Record) -> str:
-    """Return how `propose` knows the decisions of a record."""
-    return json.dumps(record.decisions, sort_keys=True)
+def _key(plain: Mapping[str, Any]) -> str:
+    return json.dumps(plain, sort_keys=True)
 
 
 def _candidates(task: Task, generator: np.random.Generator) -> list[Mapping[str, Any]]:

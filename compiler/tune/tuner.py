@@ -20,7 +20,7 @@ from compiler.schedule.records import Record
 from compiler.tune.allocate import Gains
 from compiler.tune.budget import Budget
 from compiler.tune.model import CostModel
-from compiler.tune.propose import key, propose
+from compiler.tune.propose import propose
 from compiler.tune.task import Task
 from compiler.tune.trial import Outcome, Trial
 
@@ -113,7 +113,6 @@ class Tuner:
 
     def __post_init__(self) -> None:
         self._began = time.monotonic() - self.spent
-        self._tried = {task: {key(record) for record in task.records.values()} for task in self.tasks}
         self._by_number = {number: task for task, number in self.numbers.items()}
         self._generator = np.random.default_rng([self.seed, self.trials])
 
@@ -149,7 +148,7 @@ class Tuner:
             model.learn([each for each in self.tasks if each.rule == task.rule])
             left = self.budget.trials_left(self.trials)
             count = _BATCH if left is None else min(_BATCH, left)
-            plain = propose(task, model, count, self._tried[task], self._generator)
+            plain = propose(task, model, count, self._generator)
             self.searching += time.monotonic() - begin
             before = task.total
             self._measure(task, plain)
@@ -180,7 +179,6 @@ class Tuner:
     def _keep(self, task: Task, record: Record) -> None:
         self.log.append(record)
         task.take(record)
-        self._tried[task].add(key(record))
         self.listener.saw(task, record)
 
     def _outcomes(self, task: Task, decisions: Sequence[Any]) -> Iterator[Record]:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import te
 
-from compiler.compress.scheme import Binary, Linear, Log2, PerChannel, PerGroup
 from compiler.compress.weights import quantize_weights
 from compiler.ir.constants import array_of
 from compiler.passes.coded_weights import CodedWeights, coded_weights
@@ -17,16 +16,10 @@ from compiler.passes.small_convolutions import coded_convolution
 from compiler.schedule.tiles import Tile
 from compiler.schedule.winograd import Decisions
 from compiler.target import load
+from tests.passes.test_small_convolutions import QUANTIZERS
 from tests.schedule.convolutions import expected, geometry
 from tests.schedule.kernels import cpu, lanes_of, random, run, runnable
 
-QUANTIZERS = {
-    "int8": Linear(8, granularity=PerChannel()),
-    "int4 in groups": Linear(4, granularity=PerGroup(8)),
-    "int4 in groups across blocks": Linear(4, granularity=PerGroup(6)),
-    "log2": Log2(),
-    "binary": Binary(),
-}
 FLOATS = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 ERROR = {2: 1e-6, 4: 5e-6}
 """The error of one layer over its output's range, by m: that of weights transformed at compile time."""

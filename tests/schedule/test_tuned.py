@@ -14,7 +14,7 @@ from compiler.schedule.tuned import device_folder, log_folders, read_tuned, tune
 from compiler.schedule.workload import workload_of
 from compiler.support.errors import UsageError
 from compiler.target import load
-from tests.tune.faults import kernel, trials
+from tests.tune.faults import kernel, space, trials
 
 THREADS = 2
 
@@ -41,15 +41,9 @@ def _scheduled(*records):
 
 
 def _decided(place):
-    chosen = next(each for number, each in enumerate(_space()) if number == place)
+    chosen = next(each for number, each in enumerate(space()[1]) if number == place)
     function = kernel().with_attr("global_symbol", "dense")
     return schedule_kernel(function, load("host"), lambda rule, space: chosen)[0]
-
-
-def _space():
-    found = []
-    schedule_kernel(kernel(), load("host"), lambda rule, space: found.append(space) or space.default)
-    return found[0]
 
 
 def test_the_fastest_record_decides():
