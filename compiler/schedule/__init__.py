@@ -1,6 +1,6 @@
 """Schedules every kernel for the target."""
 
 from compiler.schedule.apply import schedule
-from compiler.schedule.record import KernelRecord
+from compiler.schedule.kernel_record import KernelRecord
 
 __all__ = ["KernelRecord", "schedule"]

@@ -22,7 +22,7 @@ from compiler.schedule import (
     winograd,
 )
 from compiler.schedule.blocks import ISOLATE, with_root
-from compiler.schedule.record import KernelRecord, Origin, record
+from compiler.schedule.kernel_record import KernelRecord, Origin, record
 from compiler.schedule.records import Record
 from compiler.schedule.space import Decide, untuned
 from compiler.schedule.tuned import Tuned

@@ -18,7 +18,7 @@ from tvm.s_tir import Schedule, dlight
 
 from compiler.schedule import gpu_bind
 from compiler.schedule.gpu_limits import fits
-from compiler.schedule.record import KernelRecord, record
+from compiler.schedule.kernel_record import KernelRecord, record
 from compiler.support.errors import BuildError
 from compiler.target import Target
 
