@@ -7,6 +7,7 @@ default, or with the decisions of a record; who tunes listens first, and then an
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,13 +88,20 @@ def to_plain(decisions: Any) -> dict[str, Any]:
 
 def from_plain(plain: Mapping[str, Any], space: Space[D]) -> D | None:
     """Return the decisions that `to_plain` made plain, None where they do not belong to `space`."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        decisions: D = TypeAdapter(type(space.default)).validate_python(dict(plain))
+        decisions: D = _adapter(type(space.default)).validate_python(dict(plain))
     except ValidationError:
         return None
     return decisions if decisions in space else None
+
+
+@functools.cache
+def _adapter(kind: type[Any]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _names(decisions: Any) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from compiler.tune.past import Lesson, lesson_of
 from compiler.tune.task import Task
 
 _MEMBERS = 4
@@ -46,27 +47,21 @@ class CostModel:
         self._members: list[Any] = []
         self._learned = 0
 
-    def learn(self, tasks: Sequence[Task]) -> None:
-        """Learn from all records of `tasks`, which have one rule, if enough of them are new."""
+    def learn(self, tasks: Sequence[Task], lessons: Sequence[Lesson] = ()) -> None:
+        """Learn from all records of `tasks`, which have one rule, if enough of them are new.
+
+        `lessons` are what was measured of other kernels or elsewhere: with them it begins to know.
+        """
         count = sum(len(task.records) for task in tasks)
         # Each time about a quarter more: all of the learning costs as much as the last few times.
-        if count < max(_LEAST, self._learned * 1.25):
+        if (self.knows or not lessons) and count < max(_LEAST, self._learned * 1.25):
             return
-        import xgboost
-
-        rows, speeds, groups = [], [], []
-        for number, task in enumerate(tasks):
-            for record in task.records.values():
-                rows.append(features(task, record.decisions))
-                speeds.append(task.time / record.time if record.seconds else 0.0)
-                groups.append(number)
-        data, labels, of_task = np.array(rows, np.float32), np.array(speeds, np.float32), np.array(groups)
-        self._members = []
-        for seed in range(_MEMBERS):
-            generator = np.random.default_rng(seed)
-            kept = np.sort(generator.choice(len(labels), max(_LEAST, len(labels) * 4 // 5), replace=False))
-            matrix = xgboost.DMatrix(data[kept], labels[kept], qid=of_task[kept])
-            self._members.append(xgboost.train({**_PARAMETERS, "seed": seed}, matrix, _ROUNDS))
+        data = _Data(len(features(lesson_of(tasks[0]), tasks[0].plain_default)))
+        for lesson in (*map(lesson_of, tasks), *lessons):
+            data.add(lesson)
+        if len(data.rows) < _LEAST:
+            return
+        self._members = [_trained(data, seed) for seed in range(_MEMBERS)]
         self._learned = count
 
     @property
@@ -78,17 +73,57 @@ class CostModel:
         """Return how promising each of the plain `decisions` is, as float32: higher is better."""
         import xgboost
 
-        matrix = xgboost.DMatrix(np.array([features(task, each) for each in decisions], np.float32))
+        about = lesson_of(task)
+        matrix = xgboost.DMatrix(np.array([features(about, each) for each in decisions], np.float32))
         found = np.stack([member.predict(matrix) for member in self._members])
         return np.asarray(found.mean(0) + _CURIOSITY * found.std(0), np.float32)
 
 
-def features(task: Task, decisions: Mapping[str, Any]) -> list[float]:
+class _Data:
+    """What a model learns from: features, speeds relative to the fastest of the same kernel, groups."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self.rows: list[list[float]] = []
+        self.speeds: list[float] = []
+        self.groups: list[int] = []
+        self.weights: list[float] = []
+
+    def add(self, lesson: Lesson) -> None:
+        """Take in a lesson; records of decisions that another Kiln had are of no use."""
+        fastest = min((record.time for record in lesson.records), default=math.inf)
+        for record in lesson.records:
+            try:
+                row = features(lesson, record.decisions)
+            except (TypeError, ValueError):  # decisions that are no numbers
+                continue
+            if len(row) == self._width:
+                self.rows.append(row)
+                self.speeds.append(fastest / record.time if record.seconds else 0.0)
+                self.groups.append(len(self.weights))
+        self.weights.append(lesson.weight)
+
+
+def _trained(data: _Data, seed: int) -> Any:
+    """Return trees that learned from four fifths of `data`."""
+    import xgboost
+
+    count = len(data.rows)
+    chosen = np.random.default_rng(seed).choice(count, max(_LEAST, count * 4 // 5), replace=False)
+    kept = np.sort(chosen)
+    groups = np.array(data.groups)[kept]
+    rows, speeds = np.array(data.rows, np.float32)[kept], np.array(data.speeds, np.float32)[kept]
+    weights = np.array(data.weights, np.float32)[np.unique(groups)]  # one of each group that is there
+    matrix = xgboost.DMatrix(rows, speeds, qid=groups, weight=weights)
+    return xgboost.train({**_PARAMETERS, "seed": seed}, matrix, _ROUNDS)
+
+
+def features(work: Lesson, decisions: Mapping[str, Any]) -> list[float]:
     """Return what the model is told: the decisions and the extents of the work, as logarithms."""
-    extents = [int(number) for number in re.findall(r"\d+", task.workload.split("#")[0])]
+    extents = [int(number) for number in re.findall(r"\d+", work.workload.split("#")[0])]
     padded = (extents + [0] * _EXTENTS)[:_EXTENTS]
-    work = [*padded, task.flops or 0, task.bytes or 0]
-    return [math.log2(1 + value) for value in (*_numbers(decisions), *work)]
+    facts = [*padded, work.flops, work.bytes]
+    return [math.log2(1 + value) for value in (*_numbers(decisions), *facts)]
 
 
 def _numbers(plain: Any) -> Iterator[float]:

@@ -25,14 +25,14 @@ def propose(
     task: Task, model: CostModel, count: int, generator: np.random.Generator
 ) -> list[Mapping[str, Any]]:
     """Return up to `count` plain decisions of `task` that no record has, the default first of all."""
-    tried = {_key(record.decisions) for record in task.records.values()}
+    tried = {key(record.decisions) for record in task.records.values()}
     chosen: list[Mapping[str, Any]] = []
 
     def take(candidates: Sequence[Mapping[str, Any]], most: int) -> None:
         for plain in candidates:
             if len(chosen) >= most:
                 return
-            text = _key(plain)
+            text = key(plain)
             if text not in tried:
                 tried.add(text)
                 chosen.append(plain)
@@ -47,7 +47,8 @@ def propose(
     return chosen
 
 
-def _key(plain: Mapping[str, Any]) -> str:
+def key(plain: Mapping[str, Any]) -> str:
+    """Return the text that tells plain decisions apart."""
     return json.dumps(plain, sort_keys=True)
 
 

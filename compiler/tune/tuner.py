@@ -1,6 +1,7 @@
 """The search: propose, measure, record, learn, until the budget is spent or nothing is to be gained.
 
 defaults   every task's untuned decisions, so that all gains can be told
+similar    what is best elsewhere, where that is known
 batches    the task that promises most gets a batch of trials
 leaders    the best few of each task once more, in turns: the luckiest measurement must not win
 """
@@ -17,10 +18,12 @@ import numpy as np
 
 from compiler.schedule.log import Log
 from compiler.schedule.records import Record
+from compiler.schedule.space import from_plain
 from compiler.tune.allocate import Gains
 from compiler.tune.budget import Budget
 from compiler.tune.model import CostModel
-from compiler.tune.propose import propose
+from compiler.tune.past import Past
+from compiler.tune.propose import key, propose
 from compiler.tune.task import Task
 from compiler.tune.trial import Outcome, Trial
 
@@ -69,7 +72,10 @@ class Facts:
 
 
 def recall(tasks: Sequence[Task], records: Iterable[Record], facts: Facts) -> tuple[int, float]:
-    """Give tasks what was recorded of them; return the trials and seconds of this session so far."""
+    """Give tasks what was recorded of them; return the trials and seconds of this session so far.
+
+    Decisions that are not legal any more, for another Kiln had them, are of no use.
+    """
     known = {task.workload: task for task in tasks}
     trials, spent = 0, 0.0
     for record in records:
@@ -77,7 +83,8 @@ def recall(tasks: Sequence[Task], records: Iterable[Record], facts: Facts) -> tu
             trials, spent = trials + 1, max(spent, record.spent)
         task = known.get(record.workload)
         if task is not None and record.key == (task.workload, facts.device, facts.threads):
-            task.take(record)
+            if record.rule == task.rule and from_plain(record.decisions, task.space) is not None:
+                task.take(record)
     return trials, spent
 
 
@@ -96,6 +103,7 @@ class Tuner:
         trials: so far in this session.
         spent: seconds so far in this session.
         searching: seconds of these that nobody measured or built anything.
+        past: what other kernels and devices teach.
     """
 
     tasks: Sequence[Task]
@@ -109,6 +117,7 @@ class Tuner:
     spent: float = 0.0
     searching: float = 0.0
     seed: int = 0
+    past: Past = field(default_factory=Past)
     _models: dict[str, CostModel] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -123,6 +132,9 @@ class Tuner:
         for task in self.tasks:
             if task.first is None:
                 self._measure(task, [task.plain_default])
+        if self.past.hints:
+            self.listener.phase("similar")
+            self._hints()
         self.listener.phase("search")
         self._search()
         self.listener.phase("leaders")
@@ -137,6 +149,16 @@ class Tuner:
         """Return the seconds of this session so far."""
         return time.monotonic() - self._began
 
+    def _hints(self) -> None:
+        """Measure what is best elsewhere, of the longest kernels first, as far as the budget goes."""
+        for task in sorted(self.tasks, key=lambda each: -each.total):
+            if self.budget.is_spent(self.trials, self.elapsed()):
+                return
+            tried = {key(record.decisions) for record in task.records.values()}
+            hints = {key(plain): plain for plain in self.past.hints.get(task.workload, ())}
+            fresh = [plain for text, plain in hints.items() if text not in tried]
+            self._measure(task, fresh[: self.budget.trials_left(self.trials)])
+
     def _search(self) -> None:
         gains = Gains(self.tasks)
         while not self.budget.is_spent(self.trials, self.elapsed()):
@@ -145,7 +167,8 @@ class Tuner:
             if task is None or gains.left(_BATCH) < _NEGLIGIBLE * self.network:
                 break
             model = self._models.setdefault(task.rule, CostModel())
-            model.learn([each for each in self.tasks if each.rule == task.rule])
+            same = [each for each in self.tasks if each.rule == task.rule]
+            model.learn(same, self.past.lessons.get(task.rule, ()))
             left = self.budget.trials_left(self.trials)
             count = _BATCH if left is None else min(_BATCH, left)
             plain = propose(task, model, count, self._generator)

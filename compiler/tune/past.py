@@ -1,0 +1,120 @@
+"""What is known before a tuning begins: of the same kernels, of others by the same rules, of similar devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from compiler.schedule.records import Record, latest
+from compiler.schedule.space import from_plain, to_plain
+from compiler.tune.task import Task
+
+_HINTS = 3
+"""How many of another device's best decisions are tried."""
+
+_OF_WORK = 128
+"""The most records of one kernel that are learned from: evenly spread from the fastest to the slowest."""
+
+_OF_RULE = 2048
+"""The most records of one rule: all learning together may take no more than a small part of a tuning."""
+
+_FAR = 0.3
+"""How much another device's ranking counts, next to this one's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What was measured of one kind of kernel on one device: its records are ranked among each other.
+
+    Attributes:
+        workload: see `compiler.schedule.workload`.
+        flops: operations of one call, 0 where they are not known.
+        bytes: that one call has to move, not a number where no record says it.
+        records: of several decisions.
+        weight: how much the ranking counts.
+    """
+
+    workload: str
+    flops: float
+    bytes: float
+    records: Sequence[Record]
+    weight: float = 1.0
+
+
+def lesson_of(task: Task) -> Lesson:
+    """Return what was measured of a task so far."""
+    return Lesson(task.workload, task.flops or 0.0, task.bytes or 0.0, list(task.records.values()))
+
+
+@dataclass(frozen=True)
+class Past:
+    """What earlier tunings say about a new one, beside the records of its own kernels on its own device.
+
+    Attributes:
+        lessons: by rule, of other kernels and other devices.
+        hints: by workload, the plain decisions that are best elsewhere.
+    """
+
+    lessons: Mapping[str, Sequence[Lesson]] = field(default_factory=dict)
+    hints: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+
+
+def past_of(
+    tasks: Sequence[Task], records: Iterable[Record], similar: Iterable[Record], device: str, threads: int
+) -> Past:
+    """Return what `records` and `similar` say about the tuning of `tasks` on `threads` threads of `device`.
+
+    `records` of `device` count whole; those on another count of threads, and the `similar` ones of other
+    devices, less, and their best give hints. Other devices' among `records` have no say.
+    """
+    groups: dict[tuple[str, str, int], list[Record]] = {}
+    here = [record for record in records if record.device == device]
+    for record in latest([*similar, *here]).values():
+        groups.setdefault(record.key, []).append(record)
+    known = {task.workload: task for task in tasks}
+    lessons: dict[str, list[Lesson]] = {task.rule: [] for task in tasks}
+    hints: dict[str, list[Mapping[str, Any]]] = {}
+    for (workload, of_device, of_threads), group in groups.items():
+        near = (of_device, of_threads) == (device, threads)
+        task = known.get(workload)
+        if near and task is not None:
+            continue  # the task holds these itself
+        if not near and task is not None:
+            hints.setdefault(workload, []).extend(_best_few(task, group))
+        for rule in {record.rule for record in group} & lessons.keys():
+            of_rule = _spread([record for record in group if record.rule == rule])
+            lessons[rule].append(Lesson(workload, of_rule[0].flops, math.nan, of_rule, 1.0 if near else _FAR))
+    return Past({rule: _cut(found) for rule, found in lessons.items()}, hints)
+
+
+def _best_few(task: Task, records: Sequence[Record]) -> list[Mapping[str, Any]]:
+    """Return the fastest decisions of `records` that are legal here too, and not the default."""
+    found: list[Mapping[str, Any]] = []
+    for record in sorted(records, key=_time):
+        decisions = from_plain(record.decisions, task.space) if record.rule == task.rule else None
+        if record.seconds and decisions is not None and decisions != task.space.default:
+            found.append(to_plain(decisions))
+    return found[:_HINTS]
+
+
+def _spread(records: Sequence[Record]) -> list[Record]:
+    ordered = sorted(records, key=_time)
+    step = max(1, math.ceil(len(ordered) / _OF_WORK))
+    return ordered[::step]
+
+
+def _cut(lessons: Sequence[Lesson]) -> list[Lesson]:
+    """Return as many lessons as may be learned from, this device's first."""
+    kept, count = [], 0
+    for lesson in sorted(lessons, key=lambda each: -each.weight):
+        count += len(lesson.records)
+        if count > _OF_RULE:
+            break
+        kept.append(lesson)
+    return kept
+
+
+def _time(record: Record) -> float:
+    return record.time
