@@ -19,19 +19,19 @@ from compiler.support.dtypes import numpy_dtype
 from compiler.target import Target
 from compiler.tune.trial import Kernel, Outcome, Patience, Tools, Trial
 
-_MOST_CALLS = 200
+MOST_CALLS = 200
 """The most calls that one measurement averages."""
 
-_NOISY = 0.1
+NOISY = 0.1
 """A spread above which somebody else seems to use the machine: the measurement is repeated."""
 
-_ROUNDS = 3
+ROUNDS = 3
 """How often at most. The quietest counts."""
 
 _SLOW = 1.08
 """How much longer than ever before a fixed piece of work takes when the clock is said to be low."""
 
-_SEED = 20
+SEED = 20
 
 
 class NotBuiltError(Exception):
@@ -77,7 +77,7 @@ class Bench:
         except MemoryError:
             return Outcome("not built", note="out of memory")
         except Exception as error:  # TVM's passes refuse a schedule by many kinds of errors
-            return Outcome("not built", note=_last_line(error))
+            return Outcome("not built", note=last_line(error))
         return None
 
     def run(self, number: int, best: float) -> Outcome:
@@ -96,7 +96,7 @@ class Bench:
         try:
             code(*first)
         except Exception as error:
-            return Outcome("wrong", note=_last_line(error))
+            return Outcome("wrong", note=last_line(error))
         got = first[-1].numpy()
         assert bench.expected is not None
         off = difference(got, bench.expected)
@@ -104,14 +104,14 @@ class Bench:
             return Outcome("wrong", note=f"off by {off:.2g} of the greatest value")
         seconds = measured(code, bench.arguments, best, self._patience)
         noise = spread(seconds)
-        notes = [self._clock.note()] if noise <= _NOISY else ["the machine was busy", self._clock.note()]
+        notes = [self._clock.note()] if noise <= NOISY else ["the machine was busy", self._clock.note()]
         return Outcome("ok", seconds, noise, "; ".join(note for note in notes if note))
 
     def _prepare(self, bench: _Bench) -> None:
         """Make the arguments of a kernel, and what the default schedule computes of them."""
         parameters = bench.function.params
-        generator = np.random.default_rng(_SEED)
-        arrays = [_random(parameter.ty, generator) for parameter in parameters]
+        generator = np.random.default_rng(SEED)
+        arrays = [random_array(parameter.ty, generator) for parameter in parameters]
         for turn in range(max(bench.kernel.cold)):
             bench.arguments.append(
                 [
@@ -127,16 +127,26 @@ class Bench:
         bench.expected = bench.arguments[0][-1].numpy().copy()
 
     def _code(self, function: Any, trial: Trial) -> Callable[..., Any]:
-        def decide(rule: str, space: Space[Any]) -> Any:
-            if rule != trial.rule:
-                raise NotBuiltError(f"the rule '{rule}' took the kernel, not '{trial.rule}'")
-            decisions = from_plain(trial.decisions, space)
-            if decisions is None:
-                raise NotBuiltError("these decisions are not legal")
-            return decisions
+        return self._tools.build(scheduled_as(function, trial, self._target), self._target)
 
-        scheduled, _ = schedule_kernel(function, self._target, decide)
-        return self._tools.build(scheduled, self._target)
+
+def scheduled_as(function: Any, trial: Trial, target: Target) -> Any:
+    """Return a kernel, a PrimFunc, scheduled with the decisions of a trial.
+
+    Raises:
+        NotBuiltError: they are not for this kernel.
+    """
+
+    def decide(rule: str, space: Space[Any]) -> Any:
+        if rule != trial.rule:
+            raise NotBuiltError(f"the rule '{rule}' took the kernel, not '{trial.rule}'")
+        decisions = from_plain(trial.decisions, space)
+        if decisions is None:
+            raise NotBuiltError("these decisions are not legal")
+        return decisions
+
+    scheduled, _ = schedule_kernel(function, target, decide)
+    return scheduled
 
 
 def measured(
@@ -156,13 +166,13 @@ def measured(
     once = min(sample(1), sample(1))
     if once > patience.hopeless * best:
         return (once,)
-    calls = min(_MOST_CALLS, max(1, round(patience.sample / once)))
+    calls = min(MOST_CALLS, max(1, round(patience.sample / once)))
     quietest: tuple[float, ...] = ()
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         found = tuple(sample(calls) for _ in range(patience.repeats))
         if not quietest or spread(found) < spread(quietest):
             quietest = found
-        if spread(quietest) <= _NOISY:
+        if spread(quietest) <= NOISY:
             break
     return quietest
 
@@ -204,7 +214,7 @@ def difference(got: np.ndarray, expected: np.ndarray) -> float:
     return float(abs(wide - exact).max(initial=0) / (abs(exact).max(initial=0) or 1))
 
 
-def _random(buffer: Any, generator: np.random.Generator) -> np.ndarray:
+def random_array(buffer: Any, generator: np.random.Generator) -> np.ndarray:
     """Return numbers for a parameter: bytes over all of their range, indices 0, floats around 0."""
     shape = [int(extent) for extent in buffer.shape]
     dtype = numpy_dtype(str(buffer.dtype))
@@ -218,6 +228,7 @@ def _random(buffer: Any, generator: np.random.Generator) -> np.ndarray:
     return generator.standard_normal(shape, np.float32).astype(dtype)
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
+    """Return the last line of an error's text: TVM writes the reason there."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__
