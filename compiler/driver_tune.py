@@ -31,15 +31,23 @@ from compiler.driver import build_module, host_builder
 from compiler.driver_compress import compress, make_request
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import optimize
-from compiler.schedule.log import SUFFIX, Log, read_log
+from compiler.schedule.log import SUFFIX, Log, Logged, log_files, read_log, read_logs
 from compiler.schedule.records import Record, identity
-from compiler.schedule.tuned import Tuned, device_folder, read_tuned, user_folder
+from compiler.schedule.tuned import (
+    Tuned,
+    device_folder,
+    log_folders,
+    read_tuned,
+    similar_records,
+    user_folder,
+)
 from compiler.support.errors import UsageError
 from compiler.support.files import private_folder, safe_name
 from compiler.support.progress import note, stage
 from compiler.target import HOST, Target
 from compiler.target import load as load_target
 from compiler.tune.budget import Budget, seconds_until
+from compiler.tune.past import past_of
 from compiler.tune.session import Session, begin_or_resume, end
 from compiler.tune.task import Task, find_tasks
 from compiler.tune.trial import Kernel, Patience, Tools
@@ -100,6 +108,7 @@ def tune(
     inputs: Sequence[str] | None = None,
     quantize: str | Path | Recipe | None = None,
     calibrate: Any = None,
+    similar: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> TuneResult:
     """Tune the kernels of a model for a device; what is found goes to a log, which `compile` uses.
@@ -120,6 +129,7 @@ def tune(
         inputs: inputs described as text, as for `compiler.compile`.
         quantize: a scheme or recipe, as for `compiler.compile`.
         calibrate: data for it.
+        similar: names of targets, logs or folders of logs: what is best there is tried first, and teaches.
         listener: is told of every trial.
 
     Raises:
@@ -135,6 +145,7 @@ def tune(
     wanted = _wanted(trials, seconds, until)
     count = choose_threads(threads)
     use_threads(count)
+    elsewhere = similar_records(similar, device)
     with stage("import"):
         imported = frontend.load(model, example_inputs, inputs=inputs)
     folder = Path(logs) if logs is not None else user_folder()
@@ -153,8 +164,9 @@ def tune(
         with stage("tune"):
             session = begin_or_resume(path, wanted, _DEFAULT)
             tuner = tune_module(
-                mod, device, path, session, listener or Quiet(), threads=count, builders=builders or count
-            )
+                mod, device, path, session, listener or Quiet(), threads=count, builders=builders or count,
+                similar=elsewhere,
+            )  # fmt: skip
             end(path)
         with stage("tuned"):
             tuned, _ = read_tuned(device, count, [path])
@@ -213,8 +225,11 @@ def tune_module(
     threads: int,
     builders: int,
     patience: Patience | None = None,
+    similar: Sequence[Record] = (),
 ) -> Tuner:
     """Tune the kernels of an optimized module, and return the tuner when it has ended.
+
+    What any log of the device says of these kernels is known, and not measured again.
 
     Raises:
         UsageError: the log cannot be written.
@@ -223,10 +238,15 @@ def tune_module(
     versions = version("kiln-compiler"), version("apache-tvm")
     facts = Facts(identity(target), threads, cpu_name(), *versions, session.name)
     with Log(path) as log:
-        logged = read_log(path)
-        for problem in logged.problems:
+        own, others = read_log(path), _other_logs(target, path)
+        for problem in (*own.problems, *others.problems):
             note(f"warning: {problem}")
-        trials, spent = recall(tasks, logged.records, facts)
+        # Of the same trial the last record counts: this log's.
+        trials, spent = recall(tasks, [*others.records, *own.records], facts)
+        known = sum(1 for task in tasks if task.first is not None)
+        if known and not trials:
+            note(f"{known} of {len(tasks)} kernels are known from earlier tunings")
+        past = past_of(tasks, [*others.records, *own.records], similar, facts.device, threads)
         if trials:
             note(f"going on after {trials} trials in {spent:.0f} s")
         weights = sum(_bytes(buffer) for task in tasks for buffer, constant in _parameters(task) if constant)
@@ -234,9 +254,15 @@ def tune_module(
         with Workers(builders, target, tools, threads, patience) as workers:
             numbers = {task: workers.add(_kernel(task, weights, target)) for task in tasks}
             budget = session.budget(spent)
-            tuner = Tuner(tasks, numbers, workers, log, facts, budget, listener, trials, spent)
+            tuner = Tuner(tasks, numbers, workers, log, facts, budget, listener, trials, spent, past=past)
             tuner.run()
     return tuner
+
+
+def _other_logs(target: Target, path: Path) -> Logged:
+    """Return what all logs of a device but `path` hold: shipped, the user's own, and those beside it."""
+    folders = dict.fromkeys(folder.resolve() for folder in log_folders(target, [path.parent]))
+    return read_logs(each for each in log_files(folders) if each != path.resolve())
 
 
 def _kernel(task: Task, weights: int, target: Target) -> Kernel:

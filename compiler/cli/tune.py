@@ -43,6 +43,14 @@ def tune(
         str | None, typer.Option("--quantize", help="Tune the kernels of the model quantized so.")
     ] = None,
     calibrate: Calibrate = None,
+    similar: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--similar",
+            help="A target, a log or a folder of logs, of a similar device: what is best there is tried "
+            "first. May be given several times.",
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a page about the tuning to this file (.html) at the end.")
     ] = None,
@@ -82,6 +90,7 @@ def tune(
             inputs=inputs or None,
             quantize=quantize,
             calibrate=calibrate,
+            similar=similar or (),
             listener=view,
         )
     _show(result)

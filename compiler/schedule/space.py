@@ -90,15 +90,16 @@ def from_plain(plain: Mapping[str, Any], space: Space[D]) -> D | None:
     """Return the decisions that `to_plain` made plain, None where they do not belong to `space`."""
     from pydantic import ValidationError
 
+    kind: Any = type(space.default)
     try:
-        decisions: D = _adapter(type(space.default)).validate_python(dict(plain))
+        decisions: D = _adapter(kind).validate_python(dict(plain))
     except ValidationError:
         return None
     return decisions if decisions in space else None
 
 
 @functools.cache
-def _adapter(kind: type[Any]) -> Any:
+def _adapter(kind: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -11,8 +11,10 @@ from typing import Any
 from compiler.schedule.log import Logged, read_logs
 from compiler.schedule.records import Record, best, identity
 from compiler.schedule.space import Decide, Space, from_plain
+from compiler.support.errors import UsageError
+from compiler.support.files import safe_name
 from compiler.support.resources import data_folder
-from compiler.target import HOST, Target
+from compiler.target import HOST, Target, load
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,35 @@ def log_folders(target: Target, more: Iterable[Path] = ()) -> list[Path]:
     own = device_folder(target)
     places = [data_folder("tuning_logs") / own, user_folder() / own]
     return [*(place for place in places if place.is_dir()), *more]
+
+
+def similar_records(names: Iterable[str], target: Target) -> list[Record]:
+    """Return the records of devices like `target` that `names` stand for: of logs, of folders, of targets.
+
+    Raises:
+        UsageError: a name stands for no logs, or these hold nothing of this architecture.
+    """
+    found: list[Record] = []
+    for name in names:
+        logged = read_logs(_similar_logs(name))
+        own, arch = identity(target), f"{target.arch}-"
+        like = [each for each in logged.records if each.device.startswith(arch) and each.device != own]
+        if not like:
+            raise UsageError(f"expected records of another {target.arch} device in '{name}', found none")
+        found += like
+    return found
+
+
+def _similar_logs(name: str) -> list[Path]:
+    if Path(name).exists():
+        return [Path(name)]
+    homes = (data_folder("tuning_logs"), user_folder())
+    plain = safe_name(name)
+    if places := [home / plain for home in homes if (home / plain).is_dir()]:
+        return places
+    if places := log_folders(load(name)):
+        return places
+    raise UsageError(f"there are no tuning logs of '{name}', neither shipped ones nor your own")
 
 
 def user_folder() -> Path:

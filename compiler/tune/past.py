@@ -1,4 +1,4 @@
-"""What is known before a tuning begins: of the same kernels, of others by the same rules, of similar devices."""
+"""What is known before a tuning begins: of other kernels by the same rules, and of similar devices."""
 
 from __future__ import annotations
 

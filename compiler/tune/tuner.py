@@ -82,9 +82,10 @@ def recall(tasks: Sequence[Task], records: Iterable[Record], facts: Facts) -> tu
         if record.session == facts.session:
             trials, spent = trials + 1, max(spent, record.spent)
         task = known.get(record.workload)
-        if task is not None and record.key == (task.workload, facts.device, facts.threads):
-            if record.rule == task.rule and from_plain(record.decisions, task.space) is not None:
-                task.take(record)
+        if task is None or record.key != (task.workload, facts.device, facts.threads):
+            continue
+        if record.rule == task.rule and from_plain(record.decisions, task.space) is not None:
+            task.take(record)
     return trials, spent
 
 
