@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -26,7 +26,7 @@ from compiler.compress.recipe import Recipe
 from compiler.deploy import Session as DeviceSession
 from compiler.deploy import choose_threads, use_threads, why_not_run
 from compiler.deploy.benchmark import cpu_name
-from compiler.deploy.peak import median_seconds
+from compiler.deploy.peak import interleaved_seconds, median_seconds
 from compiler.driver import build_module, host_builder
 from compiler.driver_compress import compress, make_request
 from compiler.frontend.random_inputs import fresh_inputs
@@ -81,7 +81,7 @@ class TuneResult:
         spent: seconds of this session.
         searching: seconds of these in which nothing was built or measured.
         untuned: seconds of one run of the network with default schedules, measured.
-        tuned: the same with the best schedules found.
+        tuned: the same with the best schedules found, measured in turns with it.
     """
 
     tasks: Sequence[Task]
@@ -157,20 +157,23 @@ def tune(
         else:
             subject = imported
         with stage("untuned"):
-            before = _latency(subject, device, work / "untuned", None, count)
-            note(f"{before * 1e3:.3f} ms with default schedules")
+            untuned = _built(subject, device, work / "untuned", None, count)
+            start = median_seconds(untuned, _WATCHED)
+            note(f"{start * 1e3:.3f} ms with default schedules")
         with stage("optimize"):
             mod, _ = optimize(subject.mod, device)
         with stage("tune"):
             session = begin_or_resume(path, wanted, _DEFAULT)
             tuner = tune_module(
                 mod, device, path, session, listener or Quiet(), threads=count, builders=builders or count,
-                similar=elsewhere,
+                similar=elsewhere, start=start,
             )  # fmt: skip
             end(path)
         with stage("tuned"):
-            tuned, _ = read_tuned(device, count, [path])
-            after = _latency(subject, device, work / "tuned", tuned, count)
+            found, _ = read_tuned(device, count, [path])
+            # Both now, in turns: the clock and the neighbours may be others than before the tuning.
+            tuned = _built(subject, device, work / "tuned", found, count)
+            before, after = interleaved_seconds([untuned, tuned], _WATCHED)
             note(f"{after * 1e3:.3f} ms with the best schedules, {after / before:.3f} of before")
     return TuneResult(tuner.tasks, path, tuner.trials, tuner.spent, tuner.searching, before, after)
 
@@ -203,12 +206,14 @@ def _wanted(trials: int | None, seconds: float | None, until: str | None) -> Ses
     return None if (trials, seconds, ends) == (None, None, None) else Session("", trials, seconds, ends)
 
 
-def _latency(model: frontend.Model, target: Target, folder: Path, tuned: Tuned | None, threads: int) -> float:
-    """Return the median seconds of one run of a build of `model`."""
+def _built(
+    model: frontend.Model, target: Target, folder: Path, tuned: Tuned | None, threads: int
+) -> Callable[[], Any]:
+    """Return what runs a build of `model` once, on inputs that are in place."""
     built, _ = build_module(model.mod, target, folder, tuned=tuned)
     session = DeviceSession(built.library, model.signature, threads=threads)
     arrays = fresh_inputs(model, 0)
-    return median_seconds(lambda: session.run_flat(arrays), _WATCHED)
+    return lambda: session.run_flat(arrays)
 
 
 _WATCHED = 2.0
@@ -226,6 +231,7 @@ def tune_module(
     builders: int,
     patience: Patience | None = None,
     similar: Sequence[Record] = (),
+    start: float = 0.0,
 ) -> Tuner:
     """Tune the kernels of an optimized module, and return the tuner when it has ended.
 
@@ -254,7 +260,9 @@ def tune_module(
         with Workers(builders, target, tools, threads, patience) as workers:
             numbers = {task: workers.add(_kernel(task, weights, target)) for task in tasks}
             budget = session.budget(spent)
-            tuner = Tuner(tasks, numbers, workers, log, facts, budget, listener, trials, spent, past=past)
+            tuner = Tuner(
+                tasks, numbers, workers, log, facts, budget, listener, trials, spent, past=past, start=start
+            )
             tuner.run()
     return tuner
 

@@ -6,7 +6,7 @@ A kernel cannot take less time than its operations at the one or its bytes at th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,24 @@ class Module:
                     out[thread, i * LANES + lane] = sums[i * LANES + lane]
 """
 
+_BYTE_KERNEL = """
+@I.ir_module(s_tir=True)
+class Module:
+    @T.prim_func(s_tir=True)
+    def products(x: T.Buffer((1,), "int32"), w: T.Buffer((BYTES,), "int8"),
+                 out: T.Buffer((THREADS, WIDTH), "int32")):
+        T.func_attr({"global_symbol": "products", "tirx.noalias": True, "tirx.is_scheduled": True})
+        for thread in T.parallel(THREADS):
+            sums = T.alloc_buffer((SUMS,), WORDS)
+            for i in T.unroll(SUMS):
+                sums[i] = T.Broadcast(T.Cast("int32", i), LANES)
+            for turn in range(STEPS):
+                for i in T.unroll(SUMS):
+                    sums[i] = STEP(sums[i], x[0] + T.Cast("int32", turn), w[T.Ramp(0, 1, BYTES)])
+            for i in T.unroll(SUMS):
+                out[thread, T.Ramp(i * LANES, 1, LANES)] = sums[i]
+"""
+
 
 @dataclass(frozen=True)
 class Peak:
@@ -97,6 +115,44 @@ def measure_peak(threads: int) -> Peak:
     return Peak(threads, operations / compute / 1e9, size / reading / 1e9)
 
 
+def measure_byte_peak(threads: int) -> float:
+    """Return what this machine's CPU reaches in products of bytes with `threads` threads, in GOPS."""
+    import tvm
+
+    target = load(HOST)
+    width = _SUMS * target.lanes("int32")
+    use_threads(threads)
+    library = tvm.tirx.build(_byte_kernel(target, threads), target=target.tvm_target())
+    factors = tvm.runtime.tensor(np.arange(4 * target.lanes("int32")).astype(np.int8))
+    first = tvm.runtime.tensor(np.array([0x01020304], np.int32))
+    out = tvm.runtime.tensor(np.zeros((threads, width), np.int32))
+    seconds = median_seconds(lambda: library["products"](first, factors, out), SECONDS)
+    return 2 * 4 * _STEPS * threads * width / seconds / 1e9
+
+
+def _byte_kernel(target: Target, threads: int) -> Any:
+    """Return sums of dot products of four bytes by the CPU's best instruction for them.
+
+    One factor is another at each step, so that no product can be taken out of the loop.
+    """
+    import tvm
+
+    from compiler.schedule.dot_product import instruction, step
+
+    lanes, dtype = target.lanes("int32"), byte_dtype(target)
+    name = instruction(target, dtype)
+    numbers: dict[str, Any] = {"THREADS": threads, "SUMS": _SUMS, "LANES": lanes, "STEPS": _STEPS}
+    numbers |= {"WIDTH": _SUMS * lanes, "BYTES": 4 * lanes, "WORDS": f"int32x{lanes}"}
+    names = {"I": tvm.script.ir, "T": tvm.script.tirx}
+    steps = {"STEP": lambda sums, x, w: step(name, sums, x, w, lanes, dtype)}
+    return tvm.script.from_source(_BYTE_KERNEL, extra_vars={**names, **numbers, **steps})
+
+
+def byte_dtype(target: Target) -> str:
+    """Return the dtype of bytes that the dot products of `target` take beside signed ones."""
+    return "uint8" if target.arch.startswith("x86") else "int8"
+
+
 def _rows(target: Target, threads: int) -> int:
     """Return how many rows a thread reads: together four times what the last cache holds."""
     caches = target.caches
@@ -124,3 +180,24 @@ def median_seconds(run: Callable[[], Any], seconds: float) -> float:
         run()
         times.append(time.perf_counter() - start)
     return float(np.median(times))
+
+
+_BURSTS = 10
+"""Times that each of several is run for a moment in `interleaved_seconds`."""
+
+
+def interleaved_seconds(runs: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
+    """Return the median time of each of `runs` over `seconds`, measured in turns, so that drift meets all."""
+    times: list[list[float]] = [[] for _ in runs]
+    for burst in range(_BURSTS):
+        order = list(range(len(runs)))
+        for place in order if burst % 2 else order[::-1]:
+            runs[place]()  # finds the others' data in the caches
+            until = time.perf_counter() + seconds / _BURSTS
+            while True:
+                start = time.perf_counter()
+                runs[place]()
+                times[place].append(time.perf_counter() - start)
+                if time.perf_counter() >= until:
+                    break
+    return [float(np.median(each)) for each in times]

@@ -105,6 +105,7 @@ class Tuner:
         spent: seconds so far in this session.
         searching: seconds of these that nobody measured or built anything.
         past: what other kernels and devices teach.
+        start: seconds of one run of the network with default schedules, 0 where that was not measured.
     """
 
     tasks: Sequence[Task]
@@ -119,6 +120,7 @@ class Tuner:
     searching: float = 0.0
     seed: int = 0
     past: Past = field(default_factory=Past)
+    start: float = 0.0
     _models: dict[str, CostModel] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -145,6 +147,23 @@ class Tuner:
     def network(self) -> float:
         """Seconds that all tasks take in one run of the network, as far as known."""
         return sum(task.total for task in self.tasks if task.best is not None)
+
+    @property
+    def estimate(self) -> tuple[float, float]:
+        """Seconds of one run of the network with default schedules, and estimated with the best so far.
+
+        Of its tuned kernels alone where the run was not measured; 0 before anything was.
+        """
+        known = [task for task in self.tasks if task.first is not None]
+        first, best = (sum(task.untuned for task in known), sum(task.total for task in known))
+        return (self.start, self.start - first + best) if self.start else (first, best)
+
+    @property
+    def rest(self) -> float | None:
+        """Seconds of one run that are in no kernel that is tuned; None if that is not known."""
+        if not self.start or any(task.first is None for task in self.tasks):
+            return None
+        return max(0.0, self.start - sum(task.untuned for task in self.tasks))
 
     def elapsed(self) -> float:
         """Return the seconds of this session so far."""
