@@ -21,14 +21,19 @@ _bench: Bench | None = None
 def start(target: Target, tools: Tools, threads: int, patience: Patience) -> None:
     """Make the bench of this process."""
     global _bench
-    # Ctrl-C is for who asks; it ends this process in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    obey()
     if patience.memory:
         resource.setrlimit(resource.RLIMIT_AS, (patience.memory, patience.memory))
     from compiler.tune.bench import Bench
 
     _bench = Bench(target, tools, threads, patience)
+
+
+def obey() -> None:
+    """Leave it to who asks to end this process, and end with it."""
+    # Ctrl-C is for who asks; it ends this process in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
