@@ -135,14 +135,7 @@ def tune(
     Raises:
         KilnError: one of its kinds; what was measured is safe.
     """
-    device = load_target(target)
-    if (why := why_not_run(device)) is not None:
-        raise UsageError(f"'{device.name}' cannot be tuned here: {why}")
-    if device.kind != "cpu":
-        raise UsageError(f"'{device.name}' cannot be tuned: kernels of {device.kind} have no decisions yet")
-    if importlib.util.find_spec("xgboost") is None:
-        raise UsageError("tuning learns with XGBoost: pip install 'kiln-compiler[tune]'")
-    wanted = _wanted(trials, seconds, until)
+    device, wanted = tunable(target), wanted_session(trials, seconds, until)
     count = choose_threads(threads)
     use_threads(count)
     elsewhere = similar_records(similar, device)
@@ -178,6 +171,22 @@ def tune(
     return TuneResult(tuner.tasks, path, tuner.trials, tuner.spent, tuner.searching, before, after)
 
 
+def tunable(target: str | Path | Target) -> Target:
+    """Return the device of that name, if its kernels can be tuned.
+
+    Raises:
+        KilnError: there is no such device, it cannot be tuned, or what learns is not installed.
+    """
+    device = load_target(target)
+    if device.kind != "cpu":
+        raise UsageError(f"'{device.name}' cannot be tuned: kernels of {device.kind} have no decisions yet")
+    if (why := why_not_run(device)) is not None:
+        raise UsageError(f"'{device.name}' cannot be tuned here: {why}")
+    if importlib.util.find_spec("xgboost") is None:
+        raise UsageError("tuning learns with XGBoost: pip install 'kiln-compiler[tune]'")
+    return device
+
+
 _DEFAULT = Session("", seconds=1200.0)
 
 
@@ -199,8 +208,12 @@ def log_name(origin: str) -> str:
     return safe_name(origin.rpartition(":")[2].rpartition("/")[2]) or "model"
 
 
-def _wanted(trials: int | None, seconds: float | None, until: str | None) -> Session | None:
-    """Return the limits that the user gave, None if there are none."""
+def wanted_session(trials: int | None, seconds: float | None, until: str | None) -> Session | None:
+    """Return the limits that the user gave, None if there are none.
+
+    Raises:
+        UsageError: one makes no sense.
+    """
     Budget(trials, seconds)
     ends = None if until is None else time.time() + seconds_until(until, datetime.now())
     return None if (trials, seconds, ends) == (None, None, None) else Session("", trials, seconds, ends)

@@ -121,6 +121,11 @@ def _peers(against: str | None, layers: bool) -> tuple[str, ...]:
 
     if against is None:
         return () if layers else PEERS
+    return named_peers(against)
+
+
+def named_peers(against: str) -> tuple[str, ...]:
+    """Return the names in a list with commas, each once."""
     return tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from compiler.cli.columns import Column
+    from compiler.tune.beside import Beside
 
 app = typer.Typer(
     help="Look after tuning logs.\n\n"
@@ -27,17 +31,31 @@ def list_(logs: Logs = None) -> None:
     For example: `kiln logs list tuning_logs/`
     """
     from rich.console import Console
-    from rich.table import Table
 
+    from compiler.cli.columns import show
     from compiler.schedule.log import log_files, read_log
     from compiler.schedule.log_tools import overviews
 
-    table = Table("log", "device", "threads", "kernels", "trials", "failed", "last", box=None)
+    rows = []
     for path in log_files(_paths(logs)):
         for each in overviews(read_log(path).records):
-            numbers = (each.threads, each.workloads, each.trials, each.failed)
-            table.add_row(str(path), each.device.split("#")[0], *map(str, numbers), each.last)
-    Console(soft_wrap=True).print(table)
+            numbers = map(str, (each.threads, each.workloads, each.trials, each.failed))
+            rows.append((str(path), each.device.split("#")[0], *numbers, each.last))
+    show(Console(highlight=False), _columns(), rows)
+
+
+def _columns() -> tuple[Column, ...]:
+    from compiler.cli.columns import Column
+
+    return (
+        Column("log", least=16, keeps_end=True),
+        Column("device", rank=2, least=16),
+        Column("threads", rank=4, number=True),
+        Column("kernels", rank=1, number=True),
+        Column("trials", number=True),
+        Column("failed", rank=3, number=True),
+        Column("last", rank=5),
+    )
 
 
 @app.command("verify")
@@ -102,8 +120,8 @@ def report(
     write_report(_paths(logs), output)
 
 
-def write_report(paths: list[Path], output: Path) -> None:
-    """Write a page about what logs hold of the device and threads of their last record.
+def write_report(paths: list[Path], output: Path, beside: Beside | None = None) -> None:
+    """Write a page about what logs hold of the device and threads of their last record, and `beside` them.
 
     Raises:
         KilnError: a log cannot be read, the page cannot be written, or there is nothing to write.
@@ -115,7 +133,7 @@ def write_report(paths: list[Path], output: Path) -> None:
     same = [
         each for each in records if (each.device, each.threads) == (records[-1].device, records[-1].threads)
     ]
-    write_page(same, ", ".join(path.stem for path in log_files(paths)), output)
+    write_page(same, ", ".join(path.stem for path in log_files(paths)), output, beside)
     typer.echo(f"wrote {output}")
 
 

@@ -3,6 +3,7 @@
 A signal raises `Stopped` in the main thread as soon as Python runs there again. Code generation is one
 long call outside Python, so a second thread waits for the same signal: if the program has not ended
 `PATIENCE` seconds later, or at the second signal, it removes what is unfinished and ends the process.
+Who has something to write first says so by `finishing`, and has more time.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 PATIENCE = 1.0
+FINISHING = 60.0
+"""Seconds for who has something to write first."""
 
+_LOOK = 0.05
+"""Seconds between two looks at whether somebody has."""
+
+_finishing = threading.Event()
 _NAMES = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "terminated (the terminal is gone)"}
 _SAYS = {int(getattr(signal, name)): text for name, text in _NAMES.items() if hasattr(signal, name)}
 
@@ -28,6 +36,16 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(_SAYS[number])
         self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def finishing() -> Iterator[None]:
+    """Have the program wait for the block after a signal; a second one ends it nevertheless."""
+    _finishing.set()
+    try:
+        yield
+    finally:
+        _finishing.clear()
 
 
 @contextlib.contextmanager
@@ -78,10 +96,15 @@ def _watch(ears: socket.socket, over: threading.Event) -> None:
     first = _next_signal(ears)
     if first is None:
         return
-    ears.settimeout(PATIENCE)
-    with contextlib.suppress(TimeoutError):
-        if _next_signal(ears) is None:
-            return
+    begin = patient = time.monotonic()
+    ears.settimeout(_LOOK)
+    while (now := time.monotonic()) - patient < PATIENCE:
+        if _finishing.is_set() and now - begin < FINISHING:
+            patient = now
+        with contextlib.suppress(TimeoutError):
+            if _next_signal(ears) is None:
+                return
+            break
     if over.is_set():
         return
     from compiler.support.files import remove_unfinished

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compiler.cli.options import Calibrate, Inputs, ModelText
+from compiler.cli.tune_result import Report, show_result, write_what_there_is
+from compiler.support.errors import KilnError
 
 if TYPE_CHECKING:
     from compiler.cli.tune_view import TuneView
-    from compiler.driver_tune import TuneResult
 
 
 def tune(
@@ -43,6 +44,15 @@ def tune(
         str | None, typer.Option("--quantize", help="Tune the kernels of the model quantized so.")
     ] = None,
     calibrate: Calibrate = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Peers of `kiln bench`, joined by commas: the fastest is measured before, and shown beside."
+        ),
+    ] = None,
+    peer_ms: Annotated[
+        float | None, typer.Option("--peer-ms", help="Milliseconds that a peer takes, in place of measuring.")
+    ] = None,
     similar: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,37 +77,47 @@ def tune(
     - `kiln tune mynet.py:make --quantize int8 --calibrate data.npz --trials 500`
     """
     from compiler.cli.compile import file_name
+    from compiler.cli.signals import Stopped
+    from compiler.cli.tune_peer import peer_time
+    from compiler.driver_tune import tunable, wanted_session
     from compiler.driver_tune import tune as run
     from compiler.support.errors import UsageError
-    from compiler.support.files import check_writable
 
     if minutes is not None and hours is not None:
         raise UsageError("give minutes or hours, not both")
-    if report is not None:
-        check_writable(report)
     seconds = minutes * 60 if minutes is not None else hours * 3600 if hours is not None else None
+    # All that can be wrong is found out before anything is measured.
+    tunable(target)
+    wanted_session(trials, seconds, until)
+    made = None if report is None else Report(report, target, threads)
     with _view() as view:
-        result = run(
-            model,
-            target=target,
-            logs=logs,
-            name=name or file_name(model, f"-{quantize}" if quantize else ""),
-            trials=trials,
-            seconds=seconds,
-            until=until,
-            threads=threads,
-            builders=builders,
-            inputs=inputs or None,
-            quantize=quantize,
-            calibrate=calibrate,
-            similar=similar or (),
-            listener=view,
+        peer = view.peer = peer_time(
+            model, against, peer_ms, inputs=inputs, threads=threads, quantize=quantize, calibrate=calibrate
         )
-    _show(result)
-    if report is not None:
-        from compiler.cli.logs import write_report
-
-        write_report([result.log], report)
+        try:
+            result = run(
+                model,
+                target=target,
+                logs=logs,
+                name=name or file_name(model, f"-{quantize}" if quantize else ""),
+                trials=trials,
+                seconds=seconds,
+                until=until,
+                threads=threads,
+                builders=builders,
+                inputs=inputs or None,
+                quantize=quantize,
+                calibrate=calibrate,
+                similar=similar or (),
+                listener=view,
+            )
+        except (Stopped, KilnError):
+            if view.tuner is not None:
+                write_what_there_is(view.tuner, made, peer)
+            raise
+    show_result(result, peer)
+    if made is not None and view.tuner is not None:
+        made.write(view.tuner, peer)
 
 
 @contextmanager
@@ -114,32 +134,3 @@ def _view() -> Iterator[TuneView]:
     view = TuneView(sys.stderr, live=usual.live)
     with view, watching(view):
         yield view
-
-
-def _show(result: TuneResult) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from compiler.tune.page import words
-
-    table = Table("kernel", "calls", "trials", "untuned us", "tuned us", "ratio", "decisions", box=None)
-    for task in sorted(result.tasks, key=lambda each: -each.total):
-        if task.first is None or task.best is None:
-            continue
-        first, best = task.untuned, task.total
-        table.add_row(
-            task.workload.split(" #")[0],
-            str(task.calls),
-            str(len(task.records)),
-            f"{first * 1e6:.0f}",
-            f"{best * 1e6:.0f}",
-            f"{best / first:.2f}",
-            "default" if task.best.default else words(task.best.decisions),
-        )
-    Console(soft_wrap=True).print(table)
-    typer.echo(
-        f"{result.untuned * 1e3:.3f} ms untuned, {result.tuned * 1e3:.3f} ms tuned "
-        f"({result.tuned / result.untuned:.3f}); {result.trials} trials in {result.spent:.0f} s, "
-        f"{result.searching / max(result.spent, 1e-9):.0%} of it search"
-    )
-    typer.echo(f"records: {result.log}")

@@ -6,11 +6,13 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
+from compiler.cli.columns import Column, fitted
 from compiler.cli.console import Console
 
 if TYPE_CHECKING:
     from rich.live import Live
 
+    from compiler.tune.beside import PeerTime
     from compiler.tune.tuner import Tuner
 
 _STAGE = "tune"
@@ -18,14 +20,29 @@ _SECONDS_BETWEEN_LINES = 5.0
 _ROWS = 12
 """Kernels in the table: those that take longest."""
 
+_COLUMNS = (
+    Column("kernel", least=20),
+    Column("calls", rank=3, number=True),
+    Column("trials", rank=2, number=True),
+    Column("untuned us", rank=1, number=True),
+    Column("best us", number=True),
+    Column("ratio", number=True),
+)
+
 
 class TuneView(Console):
-    """Shows stages as any console does, and in the stage of tuning what is known so far."""
+    """Shows stages as any console does, and in the stage of tuning what is known so far.
+
+    Attributes:
+        tuner: who tunes, None before that begins.
+        peer: what the network is compared with, if anything.
+    """
 
     def __init__(self, stream: TextIO, live: bool = True) -> None:
         """Write to `stream`; `live` allows a moving table if it is a terminal."""
         super().__init__(stream, live)
-        self._tuner: Tuner | None = None
+        self.tuner: Tuner | None = None
+        self.peer: PeerTime | None = None
         self._phase = ""
         self._said = time.monotonic()
         self._statuses: Counter[str] = Counter()
@@ -56,7 +73,7 @@ class TuneView(Console):
 
     def started(self, tuner: Tuner) -> None:
         """Hear who tunes."""
-        self._tuner = tuner
+        self.tuner = tuner
 
     def phase(self, name: str) -> None:
         """Hear that another part of the search begins."""
@@ -73,15 +90,17 @@ class TuneView(Console):
 
     def line(self) -> str:
         """Return what is known in one line."""
-        tuner = self._tuner
+        tuner = self.tuner
         if tuner is None:
             return "starting the processes that build and measure"
         spent = max(tuner.elapsed(), 1e-9)
         parts = [f"{tuner.trials} trials, {tuner.trials / spent:.1f} a second", _left(tuner)]
-        first = sum(task.untuned for task in tuner.tasks if task.first is not None)
+        first, best = tuner.estimate
         if first:
-            best = sum(task.total for task in tuner.tasks if task.first is not None)
-            parts.append(f"kernels {best * 1e3:.3f} ms, {best / first:.3f} of untuned")
+            what = "network" if tuner.start else "kernels"
+            parts.append(f"{what} {best * 1e3:.3f} ms, {best / first:.3f} of untuned {first * 1e3:.3f}")
+            if self.peer is not None:
+                parts.append(f"{best / self.peer.seconds:.3f} of {self.peer}")
         parts += [f"{count} {status}" for status, count in self._statuses.items() if status != "ok"]
         return "; ".join(part for part in parts if part)
 
@@ -97,21 +116,24 @@ class TuneView(Console):
 
     def _renderable(self) -> Any:
         from rich.console import Group
-        from rich.table import Table
 
         head = f"{_STAGE}: {self._phase or 'start'}; {self.line()}"
-        if self._tuner is None:
+        if self.tuner is None:
             return head
-        table = Table("kernel", "calls", "trials", "untuned us", "best us", "ratio", box=None)
-        known = [task for task in self._tuner.tasks if task.first is not None]
-        for task in sorted(known, key=lambda each: -each.untuned)[:_ROWS]:
-            times = (
+        known = [task for task in self.tuner.tasks if task.first is not None]
+        rows = [
+            (
+                task.workload.split(" #")[0],
+                str(task.calls),
+                str(len(task.records)),
                 f"{task.untuned * 1e6:.0f}",
                 f"{task.total * 1e6:.0f}",
                 f"{task.total / task.untuned:.2f}",
             )
-            table.add_row(task.workload.split(" #")[0], str(task.calls), str(len(task.records)), *times)
-        return Group(head, table)
+            for task in sorted(known, key=lambda each: -each.untuned)[:_ROWS]
+        ]
+        width = None if self._table is None else self._table.console.width
+        return Group(head, fitted(_COLUMNS, rows, width))
 
 
 def _left(tuner: Tuner) -> str:

@@ -53,7 +53,8 @@ class Plan:
     of peers. Each runtime is measured for about `seconds`, or exactly `runs` times, split over `rounds`.
     `layers` asks where Kiln's time goes. Below fp32, `calibrate` names data to calibrate and judge with, as
     `compiler.compress.data.open_data` takes it, and `transform` the one of its images; `quantize` is the
-    scheme or recipe that Kiln takes for the precision, where it is not that of the same name.
+    scheme or recipe that Kiln takes for the precision, where it is not that of the same name. With
+    `peers_only` Kiln is neither compiled nor measured.
     """
 
     source: str
@@ -69,6 +70,7 @@ class Plan:
     calibrate: str | None = None
     transform: str | None = None
     quantize: str | None = None
+    peers_only: bool = False
 
     def __post_init__(self) -> None:
         for name in self.against:
@@ -128,6 +130,8 @@ def benchmark(plan: Plan, compile_bundle: Compile) -> Report:
         )
         with stage("prepare"):
             workload = _prepare(workload, against)
+        if plan.peers_only:
+            return _measure(plan, against, workload, workers, absent)
         with stage("compile"):
             try:
                 _compile(workload, compile_bundle)

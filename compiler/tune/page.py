@@ -1,19 +1,29 @@
-"""A page about a tuning, made from its log alone: while it runs, when it has ended, or on another machine."""
+"""A page about a tuning, made from its log alone: while it runs, when it has ended, or on another machine.
+
+Who has tuned adds what no log holds: see `compiler.tune.beside`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from compiler.schedule.records import Record, best, latest
 from compiler.support import pages
 from compiler.support.errors import InputError
+from compiler.tune.beside import Beside
+
+_MOST_SOURCES = 30
+"""Schedules beyond the page's so many longest kernels are left out: each is some hundred lines."""
 
 
-def write_page(records: Sequence[Record], title: str, path: Path) -> None:
+def write_page(records: Sequence[Record], title: str, path: Path, beside: Beside | None = None) -> None:
     """Write a page about the records of one device and count of threads to `path`, whole or not at all.
+
+    `beside` is what the log does not hold, where that is known.
 
     Raises:
         InputError: there are no records.
@@ -22,8 +32,10 @@ def write_page(records: Sequence[Record], title: str, path: Path) -> None:
     if not records:
         raise InputError("expected records to report about, got none; tune first")
     pages.require_plotly()
-    figures = pages.charts([_curve(records), _tasks(records)])
-    pages.write_page(f"Tuning of {title}", [_facts(records), *figures, _kernels(records)], path)
+    beside = beside or Beside()
+    figures = pages.charts([_curve(records, beside), _tasks(records)])
+    sections = [_facts(records, beside), *figures, _kernels(records, beside), _sources(records, beside)]
+    pages.write_page(f"Tuning of {title}", sections, path)
 
 
 def curve(records: Sequence[Record]) -> list[tuple[float, float]]:
@@ -53,7 +65,7 @@ def _in_time(records: Sequence[Record]) -> Iterator[tuple[float, Record]]:
         yield (before + spent) / 3600, record
 
 
-def _facts(records: Sequence[Record]) -> str:
+def _facts(records: Sequence[Record], beside: Beside) -> str:
     counts = Counter(record.status for record in records)
     total = curve(records)
     last = records[-1]
@@ -74,23 +86,31 @@ def _facts(records: Sequence[Record]) -> str:
             f"{total[0][1] * 1e3:.3f} ms at first, {total[-1][1] * 1e3:.3f} ms at last" if total else "",
         ),
     ]
+    if beside.peer is not None:
+        facts.append(("peer", str(beside.peer)))
     return pages.table(("", ""), facts)
 
 
-def _curve(records: Sequence[Record]) -> Any:
+def _curve(records: Sequence[Record], beside: Beside) -> Any:
     import plotly.graph_objects as go
 
-    points = curve(records)
+    points = [(hours, seconds + (beside.rest or 0.0)) for hours, seconds in curve(records)]
     if not points:
         return None
+    what = "All tuned kernels of one run" if beside.rest is None else "One run of the network, estimated"
     line = go.Scatter(
         x=[hours * 60 for hours, _ in points],
         y=[seconds * 1e3 for _, seconds in points],
         line_shape="hv",
+        name="Kiln",
     )
     figure = go.Figure([line])
+    if beside.peer is not None:
+        figure.add_hline(
+            y=beside.peer.seconds * 1e3, line_dash="dash", annotation_text=escape(str(beside.peer))
+        )
     figure.update_layout(
-        title="All tuned kernels of one run, each with the best schedule so far",
+        title=f"{what}, each kernel with the best schedule so far",
         xaxis_title="minutes of tuning",
         yaxis_title="milliseconds",
     )
@@ -119,7 +139,7 @@ def _tasks(records: Sequence[Record]) -> Any:
     return figure
 
 
-def _kernels(records: Sequence[Record]) -> str:
+def _kernels(records: Sequence[Record], beside: Beside) -> str:
     rows = [
         (
             work.split(" #")[0],
@@ -129,12 +149,37 @@ def _kernels(records: Sequence[Record]) -> str:
             f"{best.calls * best.time * 1e6:.0f}",
             f"{best.calls * best.time / first:.2f}",
             f"{best.flops / best.time / 1e9:.0f}" if best.flops else "",
+            _of_peak(best, beside),
             "default" if best.default else words(best.decisions),
         )
         for work, trials, first, best in _rows(records)
     ]
-    columns = ("kernel", "calls", "trials", "untuned us", "tuned us", "ratio", "GFLOPS", "decisions")
+    columns = (*_COLUMNS[:-1], "of peak", _COLUMNS[-1])
+    if not beside.peaks:
+        return "<h2>Kernels</h2>" + pages.table(_COLUMNS, [(*row[:-2], row[-1]) for row in rows])
     return "<h2>Kernels</h2>" + pages.table(columns, rows)
+
+
+_COLUMNS = ("kernel", "calls", "trials", "untuned us", "tuned us", "ratio", "GFLOPS", "decisions")
+
+
+def _of_peak(record: Record, beside: Beside) -> str:
+    """Return which part of the machine's peak a kernel reaches, by the operations of its own loops."""
+    peak = beside.peaks.get(record.workload)
+    return f"{record.flops / record.time / peak:.0%}" if peak and record.flops else ""
+
+
+def _sources(records: Sequence[Record], beside: Beside) -> str:
+    """Return the best schedules as text, each folded up."""
+    rows = [row for row in _rows(records) if row[0] in beside.sources][:_MOST_SOURCES]
+    if not rows:
+        return ""
+    texts = [
+        f"<details><summary>{escape(work.split(' #')[0])}</summary>"
+        f"<pre>{escape(beside.sources[work])}</pre></details>"
+        for work, *_ in rows
+    ]
+    return f"<h2>The best schedules</h2>{''.join(texts)}"
 
 
 def _rows(records: Sequence[Record]) -> list[tuple[str, int, float, Record]]:
