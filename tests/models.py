@@ -28,6 +28,13 @@ class Nested(nn.Module):
         return {"sum": both, "parts": (left * 2, torch.relu(both))}
 
 
+class Resize(nn.Module):
+    """One kernel, for which there is no schedule rule."""
+
+    def forward(self, x):
+        return torch.nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")
+
+
 class UsesNonzero(nn.Module):
     """Has an output whose size depends on the data, which no library of fixed shapes can hold."""
 
@@ -39,6 +46,11 @@ def tiny():
     """A model and its example inputs."""
     torch.manual_seed(0)
     return TinyConv().eval(), (torch.randn(1, 3, 16, 16),)
+
+
+def resize():
+    """A model of one kernel that no schedule rule knows, and its example inputs."""
+    return Resize().eval(), (torch.randn(1, 5, 13, 24),)
 
 
 def bare():

@@ -1,11 +1,13 @@
 """Tuning a model: what is found is used, and nothing is lost however often the process is killed."""
 
+from dataclasses import replace
+
 import pytest
 
 import compiler
 from compiler import driver_tune
 from compiler.driver_tune import log_name, tune
-from compiler.schedule.log import read_log
+from compiler.schedule.log import read_log, write_log
 from compiler.support.errors import UsageError
 from tests import models
 
@@ -43,6 +45,31 @@ def test_what_was_tuned_is_used(tmp_path):
     assert len(tuned) == len({record.workload for record in records})
     made = compiler.compile(*models.tiny(), logs=tmp_path, threads=2)
     assert not any(kernel.origin == "tuned" for kernel in made.manifest.kernels.values()), "another count"
+
+
+def test_a_kernel_without_a_rule_is_tuned_too(tmp_path):
+    result = tune(*models.resize(), logs=tmp_path, name="resize", trials=12, threads=1, builders=1)
+    records = read_log(result.log).records
+    assert {record.rule for record in records} == {"fallback"}
+    assert {record.status for record in records} == {"ok"}
+    traces = [record for record in records if record.decisions["trace"] is not None]
+    assert len({record.trial for record in traces}) >= 10
+    assert all(record.tvm == record.decisions["tvm"] for record in traces)
+
+    # The default's record left out, so that a trace is the best for sure.
+    write_log(tmp_path / "traces.jsonl", traces)
+    made = compiler.compile(
+        *models.resize(), logs=tmp_path / "traces.jsonl", threads=1
+    )  # compared with PyTorch
+    assert [kernel.origin for kernel in made.manifest.kernels.values()] == ["tuned"]
+
+    write_log(tmp_path / "old.jsonl", [replace(each, decisions=_old(each)) for each in traces])
+    made = compiler.compile(*models.resize(), logs=tmp_path / "old.jsonl", threads=1)
+    assert [kernel.origin for kernel in made.manifest.kernels.values()] == ["generic"]
+
+
+def _old(record):
+    return {**record.decisions, "tvm": "0.1"}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ CPU_RULES: tuple[tuple[str, Rule], ...] = (
 )
 """In the order in which they are asked; the fallback takes any kernel."""
 
-TUNABLE = (attention.NAME, conv2d.NAME, matmul.NAME, window.NAME, winograd.NAME)
+TUNABLE = (attention.NAME, conv2d.NAME, fallback.NAME, matmul.NAME, window.NAME, winograd.NAME)
 """Rules that have something to decide."""
 
 GENERIC = (fallback.NAME, "none")

@@ -3,6 +3,9 @@
 Elementwise blocks that feed one other block are inlined into it. A reduction keeps its accumulators in
 registers: where the innermost output axis is contiguous, a vector of outputs is reduced at once; where the
 last axis itself is reduced, the lanes of a vector take turns and are combined at the end.
+
+That is where nothing was tuned. Else the kernel is scheduled by the trace that was found
+(`compiler.schedule.traces`).
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from tvm import tirx
-from tvm.s_tir import Schedule
+from tvm.s_tir import Schedule, Trace
 
 from compiler.schedule.blocks import (
     all_blocks,
@@ -25,6 +28,8 @@ from compiler.schedule.blocks import (
     vector_lanes,
     vectorize_last,
 )
+from compiler.schedule.space import Decide, untuned
+from compiler.schedule.traces import Traced, TraceSpace
 from compiler.target import Target
 
 NAME = "fallback"
@@ -32,8 +37,12 @@ _WORTH_A_THREAD = 1 << 14
 """Loop trips below which waking the other threads costs more than it saves (a launch takes some 5 us)."""
 
 
-def apply(sch: Schedule, target: Target) -> bool:
+def apply(sch: Schedule, target: Target, decide: Decide = untuned) -> bool:
     """Schedule any kernel; always True."""
+    decisions: Traced = decide(NAME, TraceSpace(Traced(), mod=sch.mod, target=target))
+    if decisions.trace is not None:
+        Trace.apply_json_to_schedule(decisions.trace, sch)
+        return True
     inline_elementwise(sch)
     for block in all_blocks(sch):
         if not sch.get_loops(block):  # a scalar among reductions: TVM's rfactor fails beside a bare block

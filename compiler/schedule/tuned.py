@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compiler.schedule.log import Logged, read_logs
-from compiler.schedule.records import Record, best, identity
-from compiler.schedule.space import Decide, Space, from_plain
+from compiler.schedule.records import CHOICE, Record, best, identity
+from compiler.schedule.space import Decide, Space, from_plain, to_plain
+from compiler.schedule.traces import is_current
 from compiler.support.errors import UsageError
 from compiler.support.files import safe_name
 from compiler.support.resources import data_folder
 from compiler.target import HOST, Target, load
+
+D = TypeVar("D")
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,22 @@ class Tuned:
 
         return choose
 
+    def choose(self, site: Any, default: D, options: Sequence[D]) -> D:
+        """Choose for a `site` of `compiler.passes.choices` what was measured as fastest, else `default`."""
+        record = self.records.get(site.name)
+        if record is None or record.rule != CHOICE:
+            return default
+        return next((each for each in options if to_plain(each) == record.decisions), default)
+
 
 def tuned_for(target: Target, threads: int, logged: Logged) -> Tuned:
     """Return the best that was logged of `target` on so many threads; other devices' records have no say."""
     device = identity(target)
-    found = best(record for record in logged.records if (record.device, record.threads) == (device, threads))
+    found = best(
+        record
+        for record in logged.records
+        if (record.device, record.threads) == (device, threads) and is_current(record.decisions)
+    )
     return Tuned({record.workload: record for record in found.values()})
 
 

@@ -203,7 +203,7 @@ def words(decisions: Any) -> str:
     for name, value in decisions.items():
         if isinstance(value, dict):
             found.append(f"{name} {'x'.join(str(each) for each in value.values())}")
-        elif value is True:
+        elif value is True or isinstance(value, list):  # a list of steps is too long to be read
             found.append(name)
         elif value is not False and value is not None:
             found.append(f"{name} {value}")

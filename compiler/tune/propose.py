@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from compiler.schedule.space import from_plain, to_plain
 from compiler.tune.model import CostModel
+from compiler.tune.past import Lesson
 from compiler.tune.task import Task
 
 _SMALL = 4096
@@ -19,6 +20,27 @@ _GENERATIONS, _POPULATION = 4, 512
 
 _BLIND = 0.1
 """The part of each batch that is chosen without the model, which may be wrong."""
+
+
+class Proposer(Protocol):
+    """Proposes decisions for the tasks of one rule."""
+
+    def propose(self, task: Task, count: int, generator: np.random.Generator) -> list[Mapping[str, Any]]:
+        """Return up to `count` plain decisions that no record of `task` has; none if there are no more."""
+
+
+class Ranked:
+    """A `Proposer` that learns from all that was measured of a rule, and proposes what seems fast."""
+
+    def __init__(self, tasks: Sequence[Task], lessons: Sequence[Lesson] = ()) -> None:
+        """Propose for `tasks`; `lessons` are what was measured of other kernels by their rule."""
+        self._tasks, self._lessons = tasks, lessons
+        self._model = CostModel()
+
+    def propose(self, task: Task, count: int, generator: np.random.Generator) -> list[Mapping[str, Any]]:
+        """Learn from what is new, then propose."""
+        self._model.learn(self._tasks, self._lessons)
+        return propose(task, self._model, count, generator)
 
 
 def propose(

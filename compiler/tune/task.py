@@ -9,12 +9,15 @@ from typing import Any
 import tvm
 from tvm import relax, tirx
 
-from compiler.schedule.apply import schedule_kernel
+from compiler.schedule.apply import GENERIC, schedule_kernel
 from compiler.schedule.cost import bytes_of, flops_of
 from compiler.schedule.records import Record
 from compiler.schedule.space import Space, to_plain
 from compiler.schedule.workload import workload_of
 from compiler.target import Target
+
+_SMALL = 1 << 15
+"""Operations, or bytes, of a kernel without a rule that takes a few microseconds however it is scheduled."""
 
 
 @dataclass(eq=False)
@@ -93,7 +96,7 @@ def find_tasks(mod: Any, target: Target) -> list[Task]:
             task.calls += len(constants)
             continue
         asked = _space(function, target)
-        if asked is None or asked[1].size < 2:
+        if asked is None or not _worth_a_trial(function, len(constants[0]), *asked):
             continue
         always = tuple(all(each) for each in zip(*constants, strict=True))
         # The output is the last parameter, which calls do not state.
@@ -103,6 +106,16 @@ def find_tasks(mod: Any, target: Target) -> list[Task]:
             flops_of(function), bytes_of(function),
         )  # fmt: skip
     return list(found.values())
+
+
+def _worth_a_trial(function: Any, inputs: int, rule: str, space: Space[Any]) -> bool:
+    """Tell whether there is something to decide about a kernel of so many inputs, and to gain by it."""
+    if rule in GENERIC:
+        work = max(flops_of(function) or 0, bytes_of(function) or 0)
+        # Who measures compares one output, and a space of traces takes some time to look at.
+        if work < _SMALL or len(function.params) - inputs != 1:
+            return False
+    return space.size > 1
 
 
 def _space(function: Any, target: Target) -> tuple[str, Space[Any]] | None:

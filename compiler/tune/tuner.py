@@ -19,11 +19,12 @@ import numpy as np
 from compiler.schedule.log import Log
 from compiler.schedule.records import Record
 from compiler.schedule.space import from_plain
+from compiler.schedule.traces import TraceSpace
 from compiler.tune.allocate import Gains
 from compiler.tune.budget import Budget
-from compiler.tune.model import CostModel
+from compiler.tune.evolve import Evolved
 from compiler.tune.past import Past
-from compiler.tune.propose import key, propose
+from compiler.tune.propose import Proposer, Ranked, key
 from compiler.tune.task import Task
 from compiler.tune.trial import Outcome, Trial
 
@@ -121,7 +122,7 @@ class Tuner:
     seed: int = 0
     past: Past = field(default_factory=Past)
     start: float = 0.0
-    _models: dict[str, CostModel] = field(default_factory=dict)
+    _proposers: dict[str, Proposer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._began = time.monotonic() - self.spent
@@ -186,16 +187,24 @@ class Tuner:
             task = gains.next()
             if task is None or gains.left(_BATCH) < _NEGLIGIBLE * self.network:
                 break
-            model = self._models.setdefault(task.rule, CostModel())
-            same = [each for each in self.tasks if each.rule == task.rule]
-            model.learn(same, self.past.lessons.get(task.rule, ()))
             left = self.budget.trials_left(self.trials)
             count = _BATCH if left is None else min(_BATCH, left)
-            plain = propose(task, model, count, self._generator)
+            plain = self._proposer(task).propose(task, count, self._generator)
             self.searching += time.monotonic() - begin
             before = task.total
             self._measure(task, plain)
             gains.saw(task, before, len(plain))
+
+    def _proposer(self, task: Task) -> Proposer:
+        """Return who proposes for the tasks of one rule."""
+        if task.rule not in self._proposers:
+            same = [each for each in self.tasks if each.rule == task.rule]
+            self._proposers[task.rule] = (
+                Evolved()
+                if isinstance(task.space, TraceSpace)
+                else Ranked(same, self.past.lessons.get(task.rule, ()))
+            )
+        return self._proposers[task.rule]
 
     def _leaders(self) -> None:
         """Measure the best few of each task once more, and the default among them, in turns."""
