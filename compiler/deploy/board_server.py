@@ -51,9 +51,18 @@ class ServerOptions:
     known_as: str | None = None
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server at work: the port that it listens at, its process group, and what waits for its end."""
+
+    port: int
+    group: int
+    wait: Callable[[], int]
+
+
 @contextmanager
-def serving(options: ServerOptions) -> Iterator[tuple[int, Callable[[], int]]]:
-    """Serve in another process; yield the port, and what waits for the end of it and returns its exit code.
+def serving(options: ServerOptions) -> Iterator[Server]:
+    """Serve in another process until the end of the block.
 
     Raises:
         UsageError: it cannot listen there.
@@ -66,7 +75,7 @@ def serving(options: ServerOptions) -> Iterator[tuple[int, Callable[[], int]]]:
         text=True,
     )
     try:
-        yield _port(process), process.wait
+        yield Server(_port(process), process.pid, process.wait)
     finally:
         _end_group(process.pid)
         process.wait()

@@ -208,7 +208,7 @@ class Builders:
         """Return what is being built, to be waited for."""
         return set(self._jobs)
 
-    def finished(self) -> Iterator[tuple[Hashable, bytes | Outcome]]:
+    def finished(self) -> Iterator[tuple[Any, bytes | Outcome]]:
         """Yield what was built since it was last asked, or why it was not.
 
         Raises:

@@ -2,13 +2,17 @@
 
 import functools
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import tvm
 import tvm_ffi
 from tvm import te
 
 from compiler.build.jit import jit
+from compiler.build.kernel_library import KERNEL, TURNS, kernel_library
+from compiler.build.toolchain import linker_for
 from compiler.deploy.threads import use_threads
 from compiler.passes.kernels.dense import dense
 from compiler.schedule.apply import schedule_kernel
@@ -102,3 +106,38 @@ def _scheduled(place):
 def tools(build=jit):
     """Return what workers need."""
     return Tools(build, use_threads)
+
+
+_BAD_CODE = {
+    "crash": "*(volatile int *)0 = 1;",
+    "hang": "for (volatile int again = 1; again;) ;",
+    "nothing": "",
+}
+"""What a kernel of a library does in place of its work, in C."""
+
+
+def bad_library(body, target):
+    """Return a library whose kernel has the C code `body`."""
+    with tempfile.TemporaryDirectory() as name:
+        source = "int __tvm_ffi_{0}(void *a, void *b, int c, void *d) {{ {1} return 0; }}\n"
+        text = "".join(source.format(function, body) for function in (KERNEL, TURNS))
+        (Path(name) / "bad.c").write_text(text)
+        linker_for(target).link(["bad.c"], Path(name) / "bad.so", Path(name))
+        return (Path(name) / "bad.so").read_bytes()
+
+
+def faulty_library(function, target):
+    """Make a library of a kernel: of trials 2, 4 and 6 one that crashes, hangs, computes nothing."""
+    for place, body in enumerate(_BAD_CODE.values(), 1):
+        if tvm_ffi.structural_equal(function, _scheduled(2 * place)):
+            return bad_library(body, target)
+    return kernel_library(function, target)
+
+
+def deadly_linker(function, target):
+    """End the process that makes a library of trial 1, hang at trial 3."""
+    if tvm_ffi.structural_equal(function, _scheduled(1)):
+        dies()
+    if tvm_ffi.structural_equal(function, _scheduled(3)):
+        hangs()
+    return kernel_library(function, target)
