@@ -54,6 +54,7 @@ from compiler.frontend import check as checking
 from compiler.frontend.model_file import write_model
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import is_quantized, optimize
+from compiler.passes.choices import Choose, laid_out, usual
 from compiler.schedule import KernelRecord, schedule
 from compiler.schedule.tuned import Tuned, read_tuned
 from compiler.support.errors import UsageError
@@ -273,16 +274,22 @@ def build_module(
     folder: Path,
     dump: str | Path | None = None,
     tuned: Tuned | None = None,
+    choose: Choose | None = None,
 ) -> tuple[Built, dict[str, Any]]:
-    """Build the library of `mod` in `folder`; return it and what the manifest says about its making."""
+    """Build the library of `mod` in `folder`; return it and what the manifest says about its making.
+
+    Where a graph can be made in several ways, `choose` decides; by default what was `tuned`.
+    """
+    choose = choose or (usual if tuned is None else tuned.choose)
     with stage("optimize"):
-        mod, passes = optimize(mod, target, dump=None if dump is None else Path(dump))
+        target = laid_out(mod, target, choose)
+        mod, passes = optimize(mod, target, dump=None if dump is None else Path(dump), choose=choose)
     with stage("schedule"):
         mod, kernels = schedule(mod, target, tuned)
         if tuned is not None and target.kind == "cpu":
             note(_origins(kernels))
     with stage("build"):
-        check_room(make_folder(folder), _ROOM + 3 * _constant_bytes(mod))
+        check_room(make_folder(folder), _ROOM + 3 * constant_bytes(mod))
         built = build(mod, target, folder)
     return built, {"passes": passes, "kernels": kernels}
 
@@ -316,7 +323,7 @@ def _quantized_elsewhere(facts: dict[str, Any]) -> list[str]:
     return found
 
 
-def _constant_bytes(mod: Any) -> int:
+def constant_bytes(mod: Any) -> int:
     """Return the size of all constants: what a library weighs, and each object file on the way to it."""
     found: list[int] = []
 

@@ -8,35 +8,31 @@ tune      trials until the budget is spent; see `compiler.tune.tuner`
 from __future__ import annotations
 
 import importlib.util
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import tvm
 
 from compiler import frontend
 from compiler.build.jit import jit
 from compiler.compress.recipe import Recipe
 from compiler.deploy import Session as DeviceSession
 from compiler.deploy import choose_threads, use_threads, why_not_run
-from compiler.deploy.benchmark import cpu_name
 from compiler.deploy.peak import interleaved_seconds, median_seconds
 from compiler.driver import build_module, host_builder
+from compiler.driver_choices import Quiet, facts_of, measure_choices
 from compiler.driver_compress import compress, make_request
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import optimize
-from compiler.schedule.log import SUFFIX, Log, Logged, log_files, read_log, read_logs
-from compiler.schedule.records import Record, identity
+from compiler.passes.choices import laid_out
+from compiler.schedule.log import SUFFIX, Log, check_log, read_log
+from compiler.schedule.records import Record
 from compiler.schedule.tuned import (
     Tuned,
     device_folder,
-    log_folders,
+    other_logs,
     read_tuned,
     similar_records,
     user_folder,
@@ -47,28 +43,13 @@ from compiler.support.progress import note, stage
 from compiler.target import HOST, Target
 from compiler.target import load as load_target
 from compiler.tune.budget import Budget, seconds_until
+from compiler.tune.kernel import kernel_of, weights_of
 from compiler.tune.past import past_of
 from compiler.tune.session import Session, begin_or_resume, end
 from compiler.tune.task import Task, find_tasks
-from compiler.tune.trial import Kernel, Patience, Tools
-from compiler.tune.tuner import Facts, Listener, Tuner, recall
+from compiler.tune.trial import Patience, Tools
+from compiler.tune.tuner import Listener, Tuner, recall
 from compiler.tune.workers import Workers
-
-_MOST_COPIES = 256
-_SMALL = 1 << 12
-"""Bytes of a weight that is found in the nearest cache wherever it was."""
-
-_TOLERANCES = {
-    "float32": 1e-3,
-    "float16": 2e-3,
-    "bfloat16": 1e-2,
-    "uint16": 1e-2,
-    "int8": 1e-2,
-    "uint8": 1e-2,
-}
-"""How far apart sums of floats in different orders may be, relative to the greatest result: where that is
-rounded to fewer bits, the next number may be taken."""
-
 
 @dataclass(frozen=True, eq=False)
 class TuneResult:
@@ -136,6 +117,10 @@ def tune(
         KilnError: one of its kinds; what was measured is safe.
     """
     device, wanted = tunable(target), wanted_session(trials, seconds, until)
+    if builders is not None and builders < 1:
+        raise UsageError(f"expected at least 1 process that builds, got {builders}")
+    if name is not None and name != safe_name(name):
+        raise UsageError(f"expected a plain name of a log, got '{name}'; --logs gives its folder")
     count = choose_threads(threads)
     use_threads(count)
     elsewhere = similar_records(similar, device)
@@ -143,6 +128,7 @@ def tune(
         imported = frontend.load(model, example_inputs, inputs=inputs)
     folder = Path(logs) if logs is not None else user_folder()
     path = folder / device_folder(device) / f"{name or log_name(imported.origin)}{SUFFIX}"
+    check_log(path)
     with private_folder() as work:
         if quantize is not None:
             request = make_request(quantize, calibrate, check=False)
@@ -153,13 +139,18 @@ def tune(
             untuned = _built(subject, device, work / "untuned", None, count)
             start = median_seconds(untuned, _WATCHED)
             note(f"{start * 1e3:.3f} ms with default schedules")
+        session = begin_or_resume(path, wanted, _DEFAULT)
+        with stage("choices"):
+            chosen = measure_choices(
+                subject, device, path, session, work / "choices", threads=count, builders=builders or count
+            )
         with stage("optimize"):
-            mod, _ = optimize(subject.mod, device)
+            laid = laid_out(subject.mod, device, chosen.choose)
+            mod, _ = optimize(subject.mod, laid, choose=chosen.choose)
         with stage("tune"):
-            session = begin_or_resume(path, wanted, _DEFAULT)
             tuner = tune_module(
-                mod, device, path, session, listener or Quiet(), threads=count, builders=builders or count,
-                similar=elsewhere, start=start,
+                mod, laid, path, session, listener or Quiet(), threads=count, builders=builders or count,
+                device=device, similar=elsewhere, start=start,
             )  # fmt: skip
             end(path)
         with stage("tuned"):
@@ -188,19 +179,6 @@ def tunable(target: str | Path | Target) -> Target:
 
 
 _DEFAULT = Session("", seconds=1200.0)
-
-
-class Quiet:
-    """The listener of a library."""
-
-    def started(self, tuner: Tuner) -> None:
-        """Ignore it."""
-
-    def phase(self, name: str) -> None:
-        """Ignore it."""
-
-    def saw(self, task: Task, record: Record) -> None:
-        """Ignore it."""
 
 
 def log_name(origin: str) -> str:
@@ -243,21 +221,22 @@ def tune_module(
     threads: int,
     builders: int,
     patience: Patience | None = None,
+    device: Target | None = None,
     similar: Sequence[Record] = (),
     start: float = 0.0,
 ) -> Tuner:
     """Tune the kernels of an optimized module, and return the tuner when it has ended.
 
-    What any log of the device says of these kernels is known, and not measured again.
+    What any log of the device says of these kernels is known, and not measured again. `device` is the one
+    that records are of, where `target` is the same with other vectors.
 
     Raises:
         UsageError: the log cannot be written.
     """
     tasks = find_tasks(mod, target)
-    versions = version("kiln-compiler"), version("apache-tvm")
-    facts = Facts(identity(target), threads, cpu_name(), *versions, session.name)
+    facts = facts_of(device or target, threads, session)
     with Log(path) as log:
-        own, others = read_log(path), _other_logs(target, path)
+        own, others = read_log(path), other_logs(target, path)
         for problem in (*own.problems, *others.problems):
             note(f"warning: {problem}")
         # Of the same trial the last record counts: this log's.
@@ -268,41 +247,13 @@ def tune_module(
         past = past_of(tasks, [*others.records, *own.records], similar, facts.device, threads)
         if trials:
             note(f"going on after {trials} trials in {spent:.0f} s")
-        weights = sum(_bytes(buffer) for task in tasks for buffer, constant in _parameters(task) if constant)
+        weights = weights_of(tasks)
         tools = Tools(jit, use_threads)
         with Workers(builders, target, tools, threads, patience) as workers:
-            numbers = {task: workers.add(_kernel(task, weights, target)) for task in tasks}
+            numbers = {task: workers.add(kernel_of(task, weights, target)) for task in tasks}
             budget = session.budget(spent)
             tuner = Tuner(
                 tasks, numbers, workers, log, facts, budget, listener, trials, spent, past=past, start=start
             )
             tuner.run()
     return tuner
-
-
-def _other_logs(target: Target, path: Path) -> Logged:
-    """Return what all logs of a device but `path` hold: shipped, the user's own, and those beside it."""
-    folders = dict.fromkeys(folder.resolve() for folder in log_folders(target, [path.parent]))
-    return read_logs(each for each in log_files(folders) if each != path.resolve())
-
-
-def _kernel(task: Task, weights: int, target: Target) -> Kernel:
-    """Return a task's kernel with weights as far away as they are in a network of `weights` bytes of them."""
-    far = min(weights, 2 * max(target.caches.l3, target.caches.l2))
-    cold = tuple(
-        min(_MOST_COPIES, max(1, math.ceil(far / _bytes(parameter))))
-        if constant and _bytes(parameter) > _SMALL
-        else 1
-        for parameter, constant in _parameters(task)
-    )
-    output = str(task.function.params[-1].ty.dtype)
-    return Kernel(task.names[0], tvm.ir.save_json(task.function), cold, _TOLERANCES.get(output, 1e-3))
-
-
-def _parameters(task: Task) -> list[tuple[Any, bool]]:
-    return list(zip((parameter.ty for parameter in task.function.params), task.constants, strict=True))
-
-
-def _bytes(buffer: Any) -> int:
-    bits = tvm.DataType(str(buffer.dtype)).bits
-    return max(1, int(np.prod([int(extent) for extent in buffer.shape])) * int(bits) // 8)

@@ -26,6 +26,7 @@ from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
 from compiler.passes import small_convolutions as small
 from compiler.passes.channel_map import Blocks, ChannelMap, map_of, whole
+from compiler.passes.choices import Choose, Convolution, ConvolutionSite, usual
 from compiler.passes.coded_weights import coded_weights
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, REDUCTION, pool, winograd
 from compiler.passes.kernels import conv2d as kernel
@@ -59,6 +60,7 @@ lives until then, and each is one more vector to shuffle."""
 class _BlockLayout(Rewriter):
     name = "BlockLayout"
     lanes = 0
+    choose: Choose = staticmethod(usual)
 
     def __init__(self) -> None:
         super().__init__()
@@ -332,7 +334,16 @@ class _BlockLayout(Rewriter):
         if output is None or not plain or weight.shape[2:] != (3, 3):
             return None
         images, outputs, height, width = output
-        return choose_winograd(images, weight.shape[1], outputs, height, width, self.lanes, coded=coded)
+        inputs = weight.shape[1]
+        default = choose_winograd(images, inputs, outputs, height, width, self.lanes, coded=coded)
+        if coded:
+            return default
+        top, left, bottom, right = shape.padding
+        image = (images, inputs, height + 2 - top - bottom, width + 2 - left - right)
+        site = ConvolutionSite(image, outputs, shape.padding, self.lanes)
+        return (
+            type(self).choose(site, Convolution(default), [Convolution(m) for m in (None, *winograd.SIZES)]).m
+        )
 
     def _kernel(self, compute: Any, data: Any, weight: Any, shape: kernel.Conv2dShape, outputs: int) -> Any:
         call = self._call(lambda x, w: compute(x, w, shape), data, weight, name=compute.__name__)
@@ -489,6 +500,8 @@ def _quad(values: Any) -> tuple[int, int, int, int]:
     return top, left, bottom, right
 
 
-def block_layout(lanes: int) -> Callable[[tvm.IRModule], tvm.IRModule]:
-    """Return the pass for vectors of `lanes` float32 values."""
-    return module_pass(type("_BlockLayout", (_BlockLayout,), {"lanes": lanes}))
+def block_layout(lanes: int, choose: Choose = usual) -> Callable[[tvm.IRModule], tvm.IRModule]:
+    """Return the pass for vectors of `lanes` float32 values; `choose` tells which are Winograd's."""
+    return module_pass(
+        type("_BlockLayout", (_BlockLayout,), {"lanes": lanes, "choose": staticmethod(choose)})
+    )

@@ -14,6 +14,7 @@ from compiler.passes import dump as ir_dump
 from compiler.passes.annotate_patterns import annotate_patterns
 from compiler.passes.block_layout import block_layout
 from compiler.passes.byte_signs import byte_signs, wants_unsigned
+from compiler.passes.choices import Choose, fuses_residuals, usual
 from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_constants import fold_constants, fold_weights
 from compiler.passes.fold_scale import fold_scale
@@ -89,8 +90,8 @@ def common_passes(*attention: tuple[str, Pass]) -> list[tuple[str, Pass]]:
     ]
 
 
-def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
-    """Return the ordered passes for a CPU."""
+def cpu_passes(target: Target, choose: Choose = usual, *, residuals: bool = True) -> list[tuple[str, Pass]]:
+    """Return the ordered passes for a CPU; for `choose` and `residuals` see `compiler.passes.choices`."""
     # Without vectors, four scalars side by side still share one load of the input.
     lanes = max(4, target.lanes("float32"))
     return [
@@ -108,9 +109,9 @@ def cpu_passes(target: Target) -> list[tuple[str, Pass]]:
         ("split_conv_transpose", split_conv_transpose),
         ("trim_kernels", trim_kernels),
         ("merge_groups", merge_groups(lanes)),
-        ("block_layout", block_layout(lanes)),
+        ("block_layout", block_layout(lanes, choose)),
         ("pack_dense", pack_dense(lanes)),
-        *fuse_passes(cpu=True),
+        *fuse_passes(cpu=True, residuals=residuals),
     ]
 
 
@@ -125,41 +126,44 @@ def dispatch_passes() -> list[tuple[str, Pass]]:
     ]
 
 
-def fuse_passes(*, cpu: bool) -> list[tuple[str, Pass]]:
+def fuse_passes(*, cpu: bool, residuals: bool = True) -> list[tuple[str, Pass]]:
     """Return the passes from operators to fused kernels."""
     return [
         ("decompose", relax.transform.DecomposeOpsForInference()),
         *dispatch_passes(),
         ("legalize", relax.transform.LegalizeOps(legalizations(cpu=cpu))),
         ("fold_legalized", relax.transform.FoldConstant()),
-        ("annotate_patterns", annotate_patterns),
+        ("annotate_patterns", annotate_patterns(residuals=residuals)),
         ("fuse_ops", relax.transform.FuseOps()),
         ("fuse_kernels", relax.transform.FuseTIR()),
         ("remove_dead", relax.transform.DeadCodeElimination()),
     ]
 
 
-def passes_for(target: Target) -> list[tuple[str, Pass]]:
+def passes_for(target: Target, choose: Choose = usual, *, residuals: bool = True) -> list[tuple[str, Pass]]:
     """Return the ordered passes for `target`."""
     if target.kind == "cpu":
-        return cpu_passes(target)
+        return cpu_passes(target, choose, residuals=residuals)
     return [*common_passes(), ("fold_weights", fold_weights), *fuse_passes(cpu=False)]
 
 
 def optimize(
-    mod: tvm.IRModule, target: Target, *, dump: Path | None = None
+    mod: tvm.IRModule, target: Target, *, dump: Path | None = None, choose: Choose = usual
 ) -> tuple[tvm.IRModule, list[PassRecord]]:
     """Return `mod` as fused PrimFuncs called from a Relax ``main``, and what each pass did.
 
     With `dump`, a folder, the IR is written there as imported and after each pass, as ``00_import.py``,
     ``01_fold_constants.py`` and so on, in a form that `compiler.passes.dump.read` reads back.
+
+    Where there is more than one way, `choose` decides: see `compiler.passes.choices`.
     """
+    steps = passes_for(target, choose, residuals=fuses_residuals(mod, choose))
     records: list[PassRecord] = []
     quantized: tvm.IRModule | None = None
     if dump is not None:
         ir_dump.write(mod, dump / "00_import.py")
     with target.tvm_target():
-        for number, (name, step) in enumerate(passes_for(target), 1):
+        for number, (name, step) in enumerate(steps, 1):
             start, given = time.perf_counter(), mod
             mod = step(given)
             seconds = time.perf_counter() - start

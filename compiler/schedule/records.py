@@ -21,6 +21,10 @@ from compiler.target import Target
 FORMAT = 1
 """The format of lines that this Kiln writes, and the newest that it reads."""
 
+CHOICE = "choice"
+"""The rule of records of choices between graphs: see `compiler.passes.choices`. Kernels that were measured
+for one, and not for a network, have 0 calls."""
+
 Status = Literal["ok", "wrong", "crashed", "timed out", "not built"]
 """How a trial ended: well; with other results than the default schedule's; with the death of the process that
 ran it; not in time; before there was any code."""
@@ -39,7 +43,7 @@ class Record:
         status: how it ended.
         seconds: of one call, as measured several times; empty unless it ended well.
         noise: how far the middle half of these lies apart, relative to their median.
-        calls: how often one run of the network calls such kernels.
+        calls: how often one run of the network calls such kernels; 0 for what is in none, see `CHOICE`.
         flops: operations of one call, 0 where they are not known.
         default: whether these are the decisions of untuned code.
         at: when, ISO 8601 in UTC.
@@ -59,7 +63,7 @@ class Record:
     status: Status = "ok"
     seconds: tuple[Annotated[float, Gt(0)], ...] = ()
     noise: float = 0.0
-    calls: Annotated[int, Ge(1)] = 1
+    calls: Annotated[int, Ge(0)] = 1
     flops: Annotated[float, Ge(0)] = 0.0
     default: bool = False
     at: str = ""

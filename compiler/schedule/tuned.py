@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from compiler.schedule.log import Logged, read_logs
+from compiler.schedule.log import Logged, log_files, read_logs
 from compiler.schedule.records import CHOICE, Record, best, identity
 from compiler.schedule.space import Decide, Space, from_plain, to_plain
 from compiler.schedule.traces import is_current
-from compiler.support.errors import UsageError
+from compiler.support.errors import TargetError, UsageError
 from compiler.support.files import safe_name
 from compiler.support.resources import data_folder
 from compiler.target import HOST, Target, load
@@ -93,7 +93,11 @@ def _similar_logs(name: str) -> list[Path]:
     plain = safe_name(name)
     if places := [home / plain for home in homes if (home / plain).is_dir()]:
         return places
-    if places := log_folders(load(name)):
+    try:
+        places = log_folders(load(name))
+    except TargetError as error:
+        raise UsageError(f"'{name}' is no log and no folder of logs, and as a target: {error}") from error
+    if places:
         return places
     raise UsageError(f"there are no tuning logs of '{name}', neither shipped ones nor your own")
 
@@ -117,3 +121,9 @@ def read_tuned(target: Target, threads: int, more: Iterable[Path] = ()) -> tuple
     """
     logged = read_logs(log_folders(target, more))
     return tuned_for(target, threads, logged), logged
+
+
+def other_logs(target: Target, path: Path) -> Logged:
+    """Return what all logs of a device but `path` hold: shipped, the user's own, and those beside it."""
+    folders = dict.fromkeys(folder.resolve() for folder in log_folders(target, [path.parent]))
+    return read_logs(each for each in log_files(folders) if each != path.resolve())

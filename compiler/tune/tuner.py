@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from compiler.schedule.log import Log
 from compiler.schedule.records import Record
 from compiler.schedule.space import from_plain
 from compiler.schedule.traces import TraceSpace
@@ -45,6 +45,15 @@ class Measures(Protocol):
 
     def measure(self, trials: Sequence[Trial], best: Callable[[int], float]) -> Iterator[tuple[int, Outcome]]:
         """Yield the place of each trial and what came of it."""
+
+
+class Keeps(Protocol):
+    """Who keeps records: see `compiler.schedule.log.Log`."""
+
+    path: Path
+
+    def append(self, record: Record) -> None:
+        """Keep a record, whatever happens next."""
 
 
 class Listener(Protocol):
@@ -112,7 +121,7 @@ class Tuner:
     tasks: Sequence[Task]
     numbers: dict[Task, int]
     workers: Measures
-    log: Log
+    log: Keeps
     facts: Facts
     budget: Budget
     listener: Listener
@@ -161,10 +170,13 @@ class Tuner:
 
     @property
     def rest(self) -> float | None:
-        """Seconds of one run that are in no kernel that is tuned; None if that is not known."""
+        """Seconds of one run beyond those of tuned kernels; None if that is not known.
+
+        Less than 0 where these are faster in the network, which finds their inputs in a cache.
+        """
         if not self.start or any(task.first is None for task in self.tasks):
             return None
-        return max(0.0, self.start - sum(task.untuned for task in self.tasks))
+        return self.start - sum(task.untuned for task in self.tasks)
 
     def elapsed(self) -> float:
         """Return the seconds of this session so far."""

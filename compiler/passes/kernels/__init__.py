@@ -10,6 +10,9 @@ RULE = "kiln.rule"
 GROUPS = "kiln.groups"
 """The block attribute that counts the groups of a convolution."""
 
+INJECTIVE = 2
+"""TVM's operator pattern of a kernel that is not fused to a reduction before it."""
+
 REDUCTION = 3
 """TVM's operator pattern of a kernel that elementwise operators before it are fused into."""
 
