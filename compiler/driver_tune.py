@@ -51,6 +51,7 @@ from compiler.tune.trial import Patience, Tools
 from compiler.tune.tuner import Listener, Tuner, recall
 from compiler.tune.workers import Workers
 
+
 @dataclass(frozen=True, eq=False)
 class TuneResult:
     """What a tuning found.

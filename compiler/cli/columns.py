@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _GAP = 2
 """Blanks between two columns."""
 
+_ENDLESS = 1 << 16
+"""Characters of a line in a file."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -63,10 +66,10 @@ def show(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[st
     """Print a table that fits a terminal; where nobody looks at a width, such as in a file, all of it."""
     import os
 
-    if console.is_terminal or "COLUMNS" in os.environ:
-        console.print(fitted(columns, rows, console.width))
-    else:
-        console.print(fitted(columns, rows, None), soft_wrap=True, width=1 << 16)
+    width = console.width if console.is_terminal or "COLUMNS" in os.environ else None
+    if width is None:
+        console.width = _ENDLESS
+    console.print(fitted(columns, rows, width))
 
 
 def _widths(columns: Sequence[Column], natural: Sequence[int], width: int) -> dict[int, int]:

@@ -86,6 +86,18 @@ def write_log(path: Path, records: Iterable[Record]) -> None:
         temporary.write_text("".join(f"{to_line(record)}\n" for record in records), encoding="utf-8")
 
 
+def check_log(path: Path) -> None:
+    """Find out now, before long work, whether a `Log` could be written at `path`.
+
+    Raises:
+        UsageError: it could not.
+    """
+    new = not path.exists()
+    with Log(path):
+        if new:
+            path.unlink(missing_ok=True)
+
+
 class Log:
     """A log that records are appended to, by one process at a time.
 

@@ -51,6 +51,8 @@ def test_all_is_there_when_no_terminal_asks(monkeypatch):
     show(Console(file=stream), COLUMNS, ROWS)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3
+    assert lines[0].split() == ["kernel", "calls", "us", "path"]
+    assert lines[1].split("  ")[-1] == ROWS[0][-1]
     assert all(word in lines[1] for word in ROWS[0])
     monkeypatch.setenv("COLUMNS", "40")
     stream = io.StringIO()
