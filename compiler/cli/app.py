@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from compiler.cli.bench import bench
+from compiler.cli.board import app as board
 from compiler.cli.compile import compile_
 from compiler.cli.info import info
 from compiler.cli.logs import app as logs
@@ -32,6 +33,7 @@ app.add_typer(targets, name="targets")
 app.command("bench")(bench)
 app.command("tune")(tune)
 app.add_typer(logs, name="logs")
+app.add_typer(board, name="board")
 
 
 def _show_version(wanted: bool) -> None:
