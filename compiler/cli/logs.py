@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compiler.cli.logs_metaschedule import export, import_
+
 if TYPE_CHECKING:
     from compiler.cli.columns import Column
     from compiler.tune.beside import Beside
@@ -17,6 +19,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+
+app.command("export")(export)
+app.command("import")(import_)
 
 Logs = Annotated[
     list[Path] | None, typer.Argument(help="Logs, or folders of them; by default your own.", metavar="LOGS")

@@ -83,10 +83,20 @@ def schedule_kernel(
     function: tirx.PrimFunc, target: Target, decide: Decide = untuned
 ) -> tuple[tirx.PrimFunc, str]:
     """Return `function` scheduled for a CPU as `decide` wants, and the name of the rule that took it."""
+    sch, name = schedule_steps(function, target, decide)
+    if sch is None:
+        return function, name
+    scheduled = sch.mod["main"].with_attr("tirx.is_scheduled", True)
+    return (scheduled.with_attr(ISOLATE, True) if name in ISOLATED else scheduled), name
+
+
+def schedule_steps(
+    function: tirx.PrimFunc, target: Target, decide: Decide = untuned
+) -> tuple[Schedule | None, str]:
+    """Return what `schedule_kernel` does, step by step, to ``main``; None where no rule takes `function`."""
     rooted = with_root(function)  # a kernel that is one call, such as a sort, has no root
     for name, rule in CPU_RULES:
         sch = Schedule(rooted)
         if rule(sch, target, decide) if name in TUNABLE else rule(sch, target):
-            scheduled = sch.mod["main"].with_attr("tirx.is_scheduled", True)
-            return (scheduled.with_attr(ISOLATE, True) if name in ISOLATED else scheduled), name
-    return function, "none"
+            return sch, name
+    return None, "none"

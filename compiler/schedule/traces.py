@@ -110,9 +110,9 @@ def tune_context(space: TraceSpace, strategy: Any = None, seed: int = 1) -> Any:
     return context
 
 
-def traced(sch: Schedule) -> Traced:
-    """Return the decisions that lead to a schedule that was made step by step."""
-    return Traced(_plain(sch.trace.as_json()), tvm.__version__)
+def traced(trace: Trace) -> Traced:
+    """Return the decisions that are the steps of `trace`."""
+    return Traced(_plain(trace.as_json()), tvm.__version__)
 
 
 def is_current(plain: Any) -> bool:

@@ -81,7 +81,7 @@ class _Search:
                 candidates, [ms.runner.RunnerResult(None, "not measured yet")] * len(candidates)
             )
             for candidate in candidates:
-                plain = to_plain(traced(candidate.sch))
+                plain = to_plain(traced(candidate.sch.trace))
                 if key(plain) not in tried:
                     tried.add(key(plain))
                     found.append(plain)

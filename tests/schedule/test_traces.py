@@ -66,7 +66,7 @@ def test_every_design_comes_back_from_a_log_and_is_right(function, shape, comput
     assert designs
     x = random(*shape)
     for design in designs:
-        made = scheduled(function, traced(design))
+        made = scheduled(function, traced(design.trace))
         tvm.ir.assert_structural_equal(made.without_attr("tirx.is_scheduled"), design.mod["main"])
         out = tvm.runtime.empty(compute(x).shape, "float32")
         jit(made, HOST)(tvm.runtime.tensor(x), out)
@@ -80,7 +80,7 @@ def test_tiles_are_among_the_designs():
 
 def test_a_trace_of_another_tvm_or_kernel_is_refused():
     space = space_of(transposition(4, 64, 96))
-    decisions = traced(space.designs()[0])
+    decisions = traced(space.designs()[0].trace)
     assert decisions in space
     assert Traced() in space
     assert list(space) == [Traced()]
