@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from compiler.tune.beside import PeerTime
 
 _STATED = "peer"
+_SECONDS = 2.0
+"""How long each peer is measured."""
 
 _PRECISIONS = {"int8": "int8", "bf16": "bf16"}
 """What peers compute in beside a scheme of Kiln's whose name begins so."""
@@ -69,7 +71,7 @@ def plan(
     if not precision:
         raise UsageError(f"peers have nothing like '{quantize}': state a time with --peer-ms")
     return Plan(
-        model, named_peers(against), tuple(inputs or ()), precision, all_cores(threads),
+        model, named_peers(against), tuple(inputs or ()), precision, all_cores(threads), _SECONDS,
         calibrate=calibrate if precision != "fp32" else None, peers_only=True,
     )  # fmt: skip
 

@@ -97,7 +97,8 @@ class Report:
         from compiler.tune.beside import Beside, peaks, sources
 
         reached = {} if self._peaks is None else peaks(tuner.tasks, self._peaks)
-        beside = Beside(sources(tuner.tasks, self._target), reached, peer, tuner.rest)
+        calls = {task.workload: task.calls for task in tuner.tasks}
+        beside = Beside(sources(tuner.tasks, self._target), calls, reached, peer, tuner.rest)
         write_report([tuner.log.path], self._path, beside)
 
 

@@ -37,12 +37,14 @@ class Beside:
 
     Attributes:
         sources: by workload, its best schedule as TVMScript.
+        calls: by workload, how often one run of the network calls it.
         peaks: by workload, the operations a second that the machine reaches at most in such a kernel.
         peer: what the network is compared with.
         rest: seconds of one run that are in no kernel that is tuned; None if nobody knows.
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
     peaks: Mapping[str, float] = field(default_factory=dict)
     peer: PeerTime | None = None
     rest: float | None = None

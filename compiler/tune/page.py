@@ -6,7 +6,8 @@ Who has tuned adds what no log holds: see `compiler.tune.beside`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,27 @@ def write_page(records: Sequence[Record], title: str, path: Path, beside: Beside
         InputError: there are no records.
         UsageError: plotly, which draws it, is not installed, or `path` cannot be written.
     """
+    beside = beside or Beside()
+    records = of_network(records, beside.calls)
     if not records:
         raise InputError("expected records to report about, got none; tune first")
     pages.require_plotly()
-    beside = beside or Beside()
     figures = pages.charts([_curve(records, beside), _tasks(records)])
     sections = [_facts(records, beside), *figures, _kernels(records, beside), _sources(records, beside)]
     pages.write_page(f"Tuning of {title}", sections, path)
+
+
+def of_network(records: Sequence[Record], calls: Mapping[str, int]) -> list[Record]:
+    """Return the records of kernels that a run of the network calls, each with how often it does.
+
+    What was measured to choose between ways of making the graph says 0. `calls` has what is known of a
+    workload beside the log.
+    """
+    known = dict(calls)
+    for record in records:
+        if record.workload not in calls:
+            known[record.workload] = max(record.calls, known.get(record.workload, 0))
+    return [replace(each, calls=known[each.workload]) for each in records if known[each.workload]]
 
 
 def curve(records: Sequence[Record]) -> list[tuple[float, float]]:

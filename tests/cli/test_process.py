@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -136,3 +137,44 @@ def test_a_full_disk_on_stdout(tmp_path):
         )
     assert process.returncode == 2
     assert process.stderr == "error: No space left on device\n"
+
+
+FINISHES = """
+        import time
+        try:
+            Path("ready").write_text("")
+            [time.sleep(0.01) for _ in range(10_000)]
+        finally:
+            from compiler.cli.signals import finishing
+            with finishing():
+                time.sleep(2.5)
+                Path("finished").write_text("yes")
+"""
+
+
+def test_who_has_something_to_write_after_a_signal_has_the_time(tmp_path):
+    process, folder, guard = start(FINISHES, tmp_path)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    guard.cancel()
+    assert process.returncode == 130
+    assert err.splitlines() == ["interrupted"]
+    assert (tmp_path / "finished").read_text() == "yes"
+    assert not os.path.exists(folder)
+    assert not (tmp_path / "out.kiln").exists()
+
+
+def test_a_second_signal_does_not_wait_for_it(tmp_path):
+    process, folder, guard = start(FINISHES, tmp_path)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    guard.cancel()
+    assert process.returncode == 130
+    assert not (tmp_path / "finished").exists()
+    assert not os.path.exists(folder)
