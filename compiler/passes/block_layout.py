@@ -26,7 +26,7 @@ from compiler.ir.constants import array_of, constant
 from compiler.ir.rewriter import Rewriter, is_call, module_pass, static_extents, static_shape
 from compiler.passes import small_convolutions as small
 from compiler.passes.channel_map import Blocks, ChannelMap, map_of, whole
-from compiler.passes.choices import Choose, Convolution, ConvolutionSite, usual
+from compiler.passes.choices import Choose, usual
 from compiler.passes.coded_weights import coded_weights
 from compiler.passes.kernels import OUT_ELEMWISE_FUSABLE, REDUCTION, pool, winograd
 from compiler.passes.kernels import conv2d as kernel
@@ -35,7 +35,7 @@ from compiler.passes.kernels.channels import gather_channels
 from compiler.passes.kernels.layout import pack, pack_array, unpack
 from compiler.passes.kernels.narrow import BYTES, SHORT_FLOATS, are_narrow
 from compiler.passes.merge_groups import merged
-from compiler.passes.winograd_choice import choose_winograd
+from compiler.passes.winograd_choice import winograd_size
 
 _UNARY = {
     f"relax.{name}"
@@ -328,22 +328,12 @@ class _BlockLayout(Rewriter):
         return pad.args[0], (top, left, bottom, right), int(pad.attrs.pad_value)
 
     def _winograd(self, shape: kernel.Conv2dShape, weight: np.ndarray, *, coded: bool = False) -> int | None:
-        """Return the m of Winograd's F(m x m, 3 x 3) if the convolution at hand pays off as one."""
+        """Return the m of Winograd's F(m x m, 3 x 3) if the convolution at hand is to be one."""
         output = static_extents(self.old_type)
-        plain = (shape.strides, shape.dilation, shape.groups) == ((1, 1), (1, 1), 1)
-        if output is None or not plain or weight.shape[2:] != (3, 3):
+        if output is None or weight.shape[2:] != (3, 3):
             return None
-        images, outputs, height, width = output
-        inputs = weight.shape[1]
-        default = choose_winograd(images, inputs, outputs, height, width, self.lanes, coded=coded)
-        if coded:
-            return default
-        top, left, bottom, right = shape.padding
-        image = (images, inputs, height + 2 - top - bottom, width + 2 - left - right)
-        site = ConvolutionSite(image, outputs, shape.padding, self.lanes)
-        return (
-            type(self).choose(site, Convolution(default), [Convolution(m) for m in (None, *winograd.SIZES)]).m
-        )
+        choose = usual if coded else type(self).choose
+        return winograd_size(shape, weight.shape[1], output, self.lanes, choose, coded=coded)
 
     def _kernel(self, compute: Any, data: Any, weight: Any, shape: kernel.Conv2dShape, outputs: int) -> Any:
         call = self._call(lambda x, w: compute(x, w, shape), data, weight, name=compute.__name__)

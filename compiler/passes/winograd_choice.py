@@ -13,6 +13,8 @@ m = 2 and 4e-6 for m = 4, where a direct convolution has 5e-7; the import's tole
 
 from __future__ import annotations
 
+from compiler.passes.choices import Choose, Convolution, ConvolutionSite, usual
+from compiler.passes.kernels.conv2d import Conv2dShape
 from compiler.passes.kernels.winograd import SIZES
 
 _SLOTS = 2
@@ -43,3 +45,26 @@ def choose_winograd(
         if cost < best:
             best, chosen = cost, m
     return chosen
+
+
+def winograd_size(
+    shape: Conv2dShape,
+    inputs: int,
+    output: tuple[int, ...],
+    lanes: int,
+    choose: Choose = usual,
+    *,
+    coded: bool = False,
+) -> int | None:
+    """Return the m that a 3 x 3 convolution gets, None for a direct one; `choose` may know better than costs.
+
+    `shape` is its geometry, `inputs` its input channels, `output` (N, O, H, W) its output's shape.
+    """
+    if (shape.strides, shape.dilation, shape.groups) != ((1, 1), (1, 1), 1):
+        return None
+    images, outputs, height, width = output
+    default = choose_winograd(images, inputs, outputs, height, width, lanes, coded=coded)
+    top, left, bottom, right = shape.padding
+    image = (images, inputs, height + 2 - top - bottom, width + 2 - left - right)
+    site = ConvolutionSite(image, outputs, shape.padding, lanes)
+    return choose(site, Convolution(default), [Convolution(m) for m in (None, *SIZES)]).m
