@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from tvm import relax, topi
 
 from compiler.schedule.log import Log, read_log
 from compiler.schedule.records import Record
@@ -10,10 +11,10 @@ from compiler.schedule.space import from_plain
 from compiler.tune.budget import Budget
 from compiler.tune.evolve import Evolved
 from compiler.tune.propose import key
-from compiler.tune.task import Task
+from compiler.tune.task import Task, find_tasks
 from compiler.tune.trial import Outcome
 from compiler.tune.tuner import Tuner, recall
-from tests.schedule.test_traces import column_sums, space_of, transposition
+from tests.schedule.test_traces import HOST, column_sums, space_of, transposition
 from tests.tune.made_up import DEVICE
 from tests.tune.test_tuner import FACTS, Heard
 
@@ -101,3 +102,19 @@ def test_where_nothing_is_sampled_there_are_as_many_trials_as_designs():
 def test_columns_are_summed_in_tiles_too():
     tiled = [design for design in space_of(column_sums(96, 128)).designs() if len(design.trace.decisions) > 1]
     assert tiled
+
+
+def test_kernels_of_two_outputs_and_small_ones_are_no_tasks():
+    x = relax.Var("x", relax.TensorType((4, 64, 96), "float32"))
+    small = relax.Var("small", relax.TensorType((4, 6, 9), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x, small]):
+        with builder.dataflow():
+            halves = builder.emit_te(topi.split, x, 2, 1)
+            turned = builder.emit_te(topi.transpose, x, [0, 2, 1])
+            little = builder.emit_te(topi.transpose, small, [0, 2, 1])
+            out = builder.emit_output(relax.Tuple([halves, turned, little]))
+        builder.emit_func_output(out)
+    (found,) = find_tasks(builder.finalize(), HOST)
+    assert found.workload.startswith("T_transpose 4x64x96 -> 4x96x64")
+    assert (found.rule, found.calls, found.constants) == ("fallback", 1, (False, False))
