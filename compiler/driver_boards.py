@@ -69,19 +69,14 @@ class Elsewhere:
     """Where trials are built and run; see `at`."""
 
     where: Where
-    workers: str | None
+    cluster: Cluster | None = None
 
     def measures(
         self, target: Target, threads: int, builders: int, patience: Patience | None = None
     ) -> BoardWorkers:
-        """Return who measures kernels of `target` there, a context manager.
-
-        Raises:
-            UsageError: there is no such cluster.
-        """
+        """Return who measures kernels of `target` there, a context manager."""
         patience = patience or Patience()
-        cluster = None if self.workers is None else Cluster(self.workers)
-        made = Builders(target, kernel_library, patience, builders, cluster)
+        made = Builders(target, kernel_library, patience, builders, self.cluster)
         return BoardWorkers(made, self.where, target, threads, patience)
 
 
@@ -90,20 +85,24 @@ def at(lab: Lab, target: Target) -> Iterator[Elsewhere | None]:
     """Find out whether boards and cluster are there; yield them, None where the user wants neither.
 
     Raises:
-        UsageError: a tracker or a board is missing, or ssh fails.
+        UsageError: a tracker, a board or a cluster is missing, or ssh fails.
     """
-    if not lab.has_boards:
-        yield None if lab.workers is None else Elsewhere(Where(use_threads=use_threads), lab.workers)
-        return
-    tracker, key = address(lab.tracker or f"127.0.0.1:{PORT}"), lab.key(target)
     with ExitStack() as stack:
+        cluster = None
+        if lab.workers is not None:
+            cluster = Cluster(lab.workers)
+            stack.callback(cluster.close)
+        if not lab.has_boards:
+            yield None if cluster is None else Elsewhere(Where(use_threads=use_threads), cluster)
+            return
+        tracker, key = address(lab.tracker or f"127.0.0.1:{PORT}"), lab.key(target)
         reach = None
         if lab.ssh is not None:
             own = free_port()
             control = stack.enter_context(tunnel(lab.ssh, [f"{own}:{tracker}"]))
             tracker, reach = Address("127.0.0.1", own), partial(_reach, lab.ssh, control)
         known_boards(tracker, key)
-        yield Elsewhere(Where(tracker, key, reach=reach), lab.workers)
+        yield Elsewhere(Where(tracker, key, reach=reach), cluster)
 
 
 _reached: dict[Address, Address] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from compiler.deploy import Session as DeviceSession
 from compiler.deploy import choose_threads, use_threads, why_not_run
 from compiler.deploy.peak import interleaved_seconds, median_seconds
 from compiler.driver import build_module, host_builder
+from compiler.driver_boards import Elsewhere, Lab, at
 from compiler.driver_choices import Quiet, facts_of, measure_choices
 from compiler.driver_compress import compress, make_request
 from compiler.frontend.random_inputs import fresh_inputs
@@ -64,6 +65,7 @@ class TuneResult:
         searching: seconds of these in which nothing was built or measured.
         untuned: seconds of one run of the network with default schedules, measured.
         tuned: the same with the best schedules found, measured in turns with it.
+        estimated: whether both are sums of kernels' times: on boards no network was run.
     """
 
     tasks: Sequence[Task]
@@ -73,6 +75,7 @@ class TuneResult:
     searching: float
     untuned: float
     tuned: float
+    estimated: bool = False
 
 
 def tune(
@@ -91,6 +94,10 @@ def tune(
     quantize: str | Path | Recipe | None = None,
     calibrate: Any = None,
     similar: Sequence[str] = (),
+    board: str | None = None,
+    tracker: str | None = None,
+    ssh: str | None = None,
+    workers: str | None = None,
     listener: Listener | None = None,
 ) -> TuneResult:
     """Tune the kernels of a model for a device; what is found goes to a log, which `compile` uses.
@@ -100,7 +107,7 @@ def tune(
     Args:
         model: as for `compiler.compile`.
         example_inputs: as for `compiler.compile`.
-        target: the device; it has to be this machine.
+        target: the device; it has to be this machine unless there are boards.
         logs: the folder of the logs; by default the user's own.
         name: of the log; by default that of the model.
         trials: the most trials.
@@ -112,59 +119,88 @@ def tune(
         quantize: a scheme or recipe, as for `compiler.compile`.
         calibrate: data for it.
         similar: names of targets, logs or folders of logs: what is best there is tried first, and teaches.
+        board: the key of boards to measure on; by default the descriptor's, if there is a tracker.
+        tracker: ``HOST:PORT`` that knows them; by default this machine's, if there is a board.
+        ssh: ``USER@HOST`` from where both are reached.
+        workers: ``dask://HOST:PORT`` of a cluster that builds in place of this machine.
         listener: is told of every trial.
 
     Raises:
         KilnError: one of its kinds; what was measured is safe.
     """
-    device, wanted = tunable(target), wanted_session(trials, seconds, until)
+    lab = Lab(board, tracker, ssh, workers)
+    device, wanted = tunable(target, lab.has_boards), wanted_session(trials, seconds, until)
     if builders is not None and builders < 1:
         raise UsageError(f"expected at least 1 process that builds, got {builders}")
     if name is not None and name != safe_name(name):
         raise UsageError(f"expected a plain name of a log, got '{name}'; --logs gives its folder")
-    count = choose_threads(threads)
-    use_threads(count)
-    elsewhere = similar_records(similar, device)
-    with stage("import"):
-        imported = frontend.load(model, example_inputs, inputs=inputs)
+    count = lab.threads(device, threads)
+    if not lab.has_boards:
+        use_threads(count)
+    others = similar_records(similar, device)
     folder = Path(logs) if logs is not None else user_folder()
-    path = folder / device_folder(device) / f"{name or log_name(imported.origin)}{SUFFIX}"
-    check_log(path)
-    with private_folder() as work:
+    with private_folder() as work, at(lab, device) as away:
+        with stage("import"):
+            imported = frontend.load(model, example_inputs, inputs=inputs)
+        path = folder / device_folder(device) / f"{name or log_name(imported.origin)}{SUFFIX}"
+        check_log(path)
         if quantize is not None:
             request = make_request(quantize, calibrate, check=False)
             subject = compress(imported, request, host_builder(work / "host")).model
         else:
             subject = imported
-        with stage("untuned"):
-            untuned = _built(subject, device, work / "untuned", None, count)
-            start = median_seconds(untuned, _WATCHED)
-            note(f"{start * 1e3:.3f} ms with default schedules")
+        start = 0.0
+        if not lab.has_boards:
+            with stage("untuned"):
+                untuned = _built(subject, device, work / "untuned", None, count)
+                start = median_seconds(untuned, _WATCHED)
+                note(f"{start * 1e3:.3f} ms with default schedules")
         session = begin_or_resume(path, wanted, _DEFAULT)
+        processes = builders or choose_threads(None if lab.has_boards else threads)
         with stage("choices"):
-            chosen = measure_choices(
-                subject, device, path, session, work / "choices", threads=count, builders=builders or count
-            )
+            if lab.has_boards:
+                chosen, _ = read_tuned(device, count, [path] if path.exists() else [])
+            else:
+                chosen = measure_choices(
+                    subject, device, path, session, work / "choices", threads=count, builders=processes
+                )
         with stage("optimize"):
             laid = laid_out(subject.mod, device, chosen.choose)
             mod, _ = optimize(subject.mod, laid, choose=chosen.choose)
         with stage("tune"):
             tuner = tune_module(
-                mod, laid, path, session, listener or Quiet(), threads=count, builders=builders or count,
-                device=device, similar=elsewhere, start=start,
+                mod, laid, path, session, listener or Quiet(), threads=count, builders=processes,
+                device=device, similar=others, start=start, away=away,
             )  # fmt: skip
             end(path)
         with stage("tuned"):
-            found, _ = read_tuned(device, count, [path])
-            # Both now, in turns: the clock and the neighbours may be others than before the tuning.
-            tuned = _built(subject, device, work / "tuned", found, count)
-            before, after = interleaved_seconds([untuned, tuned], _WATCHED)
+            if lab.has_boards:
+                before, after = _estimate(tuner.tasks)
+            else:
+                found, _ = read_tuned(device, count, [path])
+                # Both now, in turns: the clock and the neighbours may be others than before the tuning.
+                tuned = _built(subject, device, work / "tuned", found, count)
+                before, after = interleaved_seconds([untuned, tuned], _WATCHED)
             note(f"{after * 1e3:.3f} ms with the best schedules, {after / before:.3f} of before")
-    return TuneResult(tuner.tasks, path, tuner.trials, tuner.spent, tuner.searching, before, after)
+    return TuneResult(
+        tuner.tasks, path, tuner.trials, tuner.spent, tuner.searching, before, after, lab.has_boards
+    )
 
 
-def tunable(target: str | Path | Target) -> Target:
-    """Return the device of that name, if its kernels can be tuned.
+def _estimate(tasks: Sequence[Task]) -> tuple[float, float]:
+    """Return the seconds that all kernels take which were measured, by default and tuned.
+
+    Raises:
+        UsageError: none was.
+    """
+    known = [task for task in tasks if task.first is not None]
+    if not known:
+        raise UsageError("no kernel was measured: the log says why (`kiln logs list`)")
+    return sum(task.untuned for task in known), sum(task.total for task in known)
+
+
+def tunable(target: str | Path | Target, boards: bool = False) -> Target:
+    """Return the device of that name, if its kernels can be tuned: on this machine, or on `boards`.
 
     Raises:
         KilnError: there is no such device, it cannot be tuned, or what learns is not installed.
@@ -172,8 +208,11 @@ def tunable(target: str | Path | Target) -> Target:
     device = load_target(target)
     if device.kind != "cpu":
         raise UsageError(f"'{device.name}' cannot be tuned: kernels of {device.kind} have no decisions yet")
-    if (why := why_not_run(device)) is not None:
-        raise UsageError(f"'{device.name}' cannot be tuned here: {why}")
+    if not boards and (why := why_not_run(device)) is not None:
+        raise UsageError(
+            f"'{device.name}' cannot be tuned here: {why}; where boards are at a tracker, give "
+            "--tracker HOST:PORT (`kiln board`)"
+        )
     if importlib.util.find_spec("xgboost") is None:
         raise UsageError("tuning learns with XGBoost: pip install 'kiln-compiler[tune]'")
     return device
@@ -225,17 +264,21 @@ def tune_module(
     device: Target | None = None,
     similar: Sequence[Record] = (),
     start: float = 0.0,
+    away: Elsewhere | None = None,
 ) -> Tuner:
     """Tune the kernels of an optimized module, and return the tuner when it has ended.
 
     What any log of the device says of these kernels is known, and not measured again. `device` is the one
-    that records are of, where `target` is the same with other vectors.
+    that records are of, where `target` is the same with other vectors. `away` builds and runs trials in place
+    of processes here that do both.
 
     Raises:
         UsageError: the log cannot be written.
     """
     tasks = find_tasks(mod, target)
     facts = facts_of(device or target, threads, session)
+    if away is not None and away.where.tracker is not None:
+        facts = replace(facts, cpu=target.description or target.cpu)
     with Log(path) as log:
         own, others = read_log(path), other_logs(target, path)
         for problem in (*own.problems, *others.problems):
@@ -249,8 +292,11 @@ def tune_module(
         if trials:
             note(f"going on after {trials} trials in {spent:.0f} s")
         weights = weights_of(tasks)
-        tools = Tools(jit, use_threads)
-        with Workers(builders, target, tools, threads, patience) as workers:
+        with (
+            Workers(builders, target, Tools(jit, use_threads), threads, patience)
+            if away is None
+            else away.measures(target, threads, builders, patience)
+        ) as workers:
             numbers = {task: workers.add(kernel_of(task, weights, target)) for task in tasks}
             budget = session.budget(spent)
             tuner = Tuner(

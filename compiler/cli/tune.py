@@ -61,6 +61,23 @@ def tune(
             "first. May be given several times.",
         ),
     ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Measure on boards of this key; by default the descriptor's."),
+    ] = None,
+    tracker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Measure on boards that this tracker knows: see `kiln board`."
+        ),
+    ] = None,
+    ssh: Annotated[
+        str | None, typer.Option(metavar="USER@HOST", help="Reach tracker and boards through ssh.")
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(metavar="dask://HOST:PORT", help="Build candidates on a cluster, not here."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a page about the tuning to this file (.html) at the end.")
     ] = None,
@@ -74,6 +91,7 @@ def tune(
 
     - `kiln tune torchvision.models:resnet18 --minutes 20`
     - `kiln tune net.onnx --until 07:00`
+    - `kiln tune net.onnx --target rpi4 --tracker 127.0.0.1:9190`, measured on boards
     - `kiln tune mynet.py:make --quantize int8 --calibrate data.npz --trials 500`
     """
     from compiler.cli.compile import file_name
@@ -87,7 +105,10 @@ def tune(
         raise UsageError("give minutes or hours, not both")
     seconds = minutes * 60 if minutes is not None else hours * 3600 if hours is not None else None
     # All that can be wrong is found out before anything is measured.
-    tunable(target)
+    boards = (board, tracker, ssh) != (None, None, None)
+    tunable(target, boards)
+    if boards and against is not None:
+        raise UsageError("--against measures peers on this machine, not on boards: give --peer-ms")
     wanted_session(trials, seconds, until)
     made = None if report is None else Report(report, target, threads)
     with _view() as view:
@@ -109,6 +130,10 @@ def tune(
                 quantize=quantize,
                 calibrate=calibrate,
                 similar=similar or (),
+                board=board,
+                tracker=tracker,
+                ssh=ssh,
+                workers=workers,
                 listener=view,
             )
         except (Stopped, KilnError):
@@ -116,6 +141,8 @@ def tune(
                 write_what_there_is(view.tuner, made, peer)
             raise
     show_result(result, peer)
+    if result.estimated:
+        typer.echo("the times of the network are estimates: sums of those kernels")
     if made is not None and view.tuner is not None:
         made.write(view.tuner, peer)
 

@@ -28,6 +28,9 @@ Link = Callable[[Any, Target], bytes]
 _FIRST = 300.0
 """Seconds for the first trial of a place: it loads TVM, and the linker may build a C library once."""
 
+_CONNECT = 10
+"""Seconds in which a scheduler has to answer."""
+
 _GREETING = 120.0
 """Seconds in which the workers of a cluster have to say what they are: they load Kiln."""
 
@@ -112,7 +115,7 @@ class Cluster:
         except ImportError as error:
             raise UsageError("--workers dask:// needs Dask: pip install 'kiln-compiler[dask]'") from error
         try:
-            self._client = Client(f"tcp://{address}", timeout=10, set_as_default=False)
+            self._client = Client(f"tcp://{address}", timeout=_CONNECT, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(
                 f"no Dask scheduler answers at {address}: start one with `dask scheduler`"
@@ -129,9 +132,13 @@ class Cluster:
         """Return as many places as the cluster's workers have threads."""
         return [_Distant(self._executor) for _ in range(sum(self._client.nthreads().values()))]
 
+    def is_connected(self) -> bool:
+        """Tell whether the scheduler is there."""
+        return bool(self._client.status == "running")
+
     def is_lost(self) -> bool:
         """Tell whether the scheduler has been gone for a while. Dask itself waits for it for ever."""
-        if self._client.status == "running":
+        if self.is_connected():
             self._answered = time.monotonic()
         return time.monotonic() - self._answered > _LOST
 
@@ -222,7 +229,7 @@ class Builders:
             if future.done():
                 del self._jobs[future]
                 result = self._result(future, job)
-            elif time.monotonic() > job.deadline:
+            elif time.monotonic() > job.deadline and self._answers():
                 del self._jobs[future]
                 result = Outcome("not built", note=f"no code in {self._patience.build:g} s")
                 self._replace(job.place)
@@ -248,6 +255,10 @@ class Builders:
     def __exit__(self, *about: object) -> None:
         self.close()
 
+    def _answers(self) -> bool:
+        """Tell whether a trial that is late is to blame, not a cluster that does not answer just now."""
+        return self._cluster is None or self._cluster.is_connected()
+
     def _local(self) -> list[Place]:
         return [_Local() for _ in range(self._count)]
 
@@ -271,6 +282,7 @@ class Builders:
             return Outcome("not built", note="the process that built it died; out of memory?")
         if type(error).__name__ == "KilledWorker":  # Dask's, which need not be installed
             self._idle.append(job.place)
+            self._warm.discard(job.place)  # who comes after it loads TVM
             return Outcome("not built", note="the workers that built it died; out of memory?")
         if self._cluster is None:
             raise InternalError(f"a process could not be asked to build: {error}") from error

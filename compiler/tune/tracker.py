@@ -1,8 +1,8 @@
 """TVM's tracker, as its clients see it: which boards there are, and which one is free.
 
 The protocol is that of `tvm.rpc.tracker` (0.27): each side sends a magic number, then messages of JSON,
-before each its length in 32 bits. It is spoken here without TVM, which takes seconds to load and would wait for
-an answer for ever.
+before each its length in 32 bits. It is spoken here without TVM, which takes seconds to load and would wait
+for an answer for ever.
 """
 
 from __future__ import annotations
