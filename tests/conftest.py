@@ -4,6 +4,8 @@ import importlib.util
 import os
 import random
 import shutil
+import sys
+from pathlib import Path
 
 # Before torch or TVM start a thread pool: tests run beside one another on few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -65,10 +67,19 @@ def seeded() -> None:
     except ModuleNotFoundError:
         return
     np.random.seed(SEED)
-    import sys
-
     if "torch" in sys.modules:
         torch = sys.modules["torch"]
         torch.manual_seed(SEED)
         if torch.get_num_threads() != 1:
             torch.set_num_threads(1)
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A command `ssh` that forwards ports of this machine; return the file of what it was asked."""
+    program = tmp_path / "ssh"
+    program.write_text(f"#!{sys.executable}\n{(Path(__file__).parent / 'fake_ssh.py').read_text()}")
+    program.chmod(program.stat().st_mode | 0o100)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SSH_LOG", str(tmp_path / "asked"))
+    return tmp_path / "asked"

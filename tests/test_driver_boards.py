@@ -13,16 +13,17 @@ from tests import models
 from tests.tune.test_boards import Rack
 
 
-def test_a_model_is_tuned_on_a_board(tmp_path):
+def test_a_model_is_tuned_on_a_board_through_ssh(tmp_path, ssh):
     with Rack() as rack:
         rack.plug_in(1)
         where = str(rack.tracker)
         with pytest.raises(UsageError, match=f"the tracker at {where} knows no board 'host', but 'edge'"):
             tune(*models.tiny(), tracker=where, logs=tmp_path)
         result = tune(
-            *models.tiny(), board="edge", tracker=where, logs=tmp_path, name="tiny", trials=12, threads=1,
-            builders=1,
+            *models.tiny(), board="edge", tracker=where, ssh="me@lab", logs=tmp_path, name="tiny", trials=12,
+            threads=1, builders=1,
         )  # fmt: skip
+    assert f":127.0.0.1:{rack.boards[0].port} me@lab" in ssh.read_text()
     assert result.estimated
     assert 0 < result.tuned <= result.untuned
     records = read_log(result.log).records

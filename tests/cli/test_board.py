@@ -2,9 +2,7 @@
 
 import os
 import signal
-import stat
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,17 +40,6 @@ def wait_for_boards(where, count):
     while tracker.count(where, "edge") != count:
         assert time.monotonic() < end
         time.sleep(0.1)
-
-
-@pytest.fixture
-def ssh(tmp_path, monkeypatch):
-    """A command `ssh` that forwards ports of this machine; return the file of what it was asked."""
-    program = tmp_path / "ssh"
-    program.write_text(f"#!{sys.executable}\n{Path(__file__).with_name('fake_ssh.py').read_text()}")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_SSH_LOG", str(tmp_path / "asked"))
-    return tmp_path / "asked"
 
 
 def test_a_tracker_and_boards_of_it(ssh, capfd):
