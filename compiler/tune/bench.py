@@ -67,25 +67,44 @@ class Bench:
         """Take in a kernel."""
         self._kernels[number] = _Bench(tvm.ir.load_json(kernel.function), kernel)
 
-    def build(self, number: int, trial: Trial) -> Outcome | None:
-        """Build a trial, to be run as `number`; return why that failed, None if it did not."""
-        bench = self._kernels[trial.kernel]
-        try:
-            self._built[number] = bench, self._code(bench.function, trial)
-        except NotBuiltError as error:
-            return Outcome("not built", note=str(error))
-        except MemoryError:
-            return Outcome("not built", note="out of memory")
-        except Exception as error:  # TVM's passes refuse a schedule by many kinds of errors
-            return Outcome("not built", note=last_line(error))
-        return None
+    def build(self, numbers: Sequence[int], trials: Sequence[Trial]) -> list[Outcome | None]:
+        """Build trials, to be run as `numbers`; return why each failed, None if it did not."""
+        failed: dict[int, Outcome] = {}
+        ready: dict[int, tuple[_Bench, Any]] = {}
+        for number, trial in zip(numbers, trials, strict=True):
+            bench = self._kernels[trial.kernel]
+            try:
+                ready[number] = bench, scheduled_as(bench.function, trial, self._target)
+            except Exception as error:  # TVM refuses a schedule by many kinds of errors
+                failed[number] = _not_built(error)
+        if not self._made(ready):
+            for number, each in ready.items():
+                try:
+                    self._make({number: each})
+                except Exception as error:
+                    failed[number] = _not_built(error)
+        return [failed.get(number) for number in numbers]
 
-    def run(self, number: int, best: float) -> Outcome:
+    def _made(self, ready: dict[int, tuple[_Bench, Any]]) -> bool:
+        """Make code of all together, and tell whether it went well: if not, one of them spoils it."""
+        try:
+            self._make(ready)
+        except Exception:
+            return False
+        return True
+
+    def _make(self, ready: dict[int, tuple[_Bench, Any]]) -> None:
+        codes = self._tools.build([scheduled for _, scheduled in ready.values()], self._target)
+        for (number, (bench, _)), code in zip(ready.items(), codes, strict=True):
+            self._built[number] = bench, code
+
+    def run(self, number: int, best: float, last: bool) -> Outcome:
         """Run what was built as `number`: compare what it computes, then measure it.
 
-        `best` is the time in seconds of the fastest so far: what is hopeless is not measured for long.
+        `best` is the time in seconds of the fastest so far: what is hopeless is not measured for long. After
+        the `last` time what was built is given up.
         """
-        bench, code = self._built.pop(number)
+        bench, code = self._built.pop(number) if last else self._built[number]
         if not bench.arguments:
             for other in self._kernels.values():
                 other.arguments.clear()  # a network's weights, for each of its kernels, would fill the memory
@@ -123,11 +142,9 @@ class Bench:
         if bench.expected is not None:
             return
         scheduled, _ = schedule_kernel(bench.function, self._target)
-        self._tools.build(scheduled, self._target)(*bench.arguments[0])
+        (code,) = self._tools.build([scheduled], self._target)
+        code(*bench.arguments[0])
         bench.expected = bench.arguments[0][-1].numpy().copy()
-
-    def _code(self, function: Any, trial: Trial) -> Callable[..., Any]:
-        return self._tools.build(scheduled_as(function, trial, self._target), self._target)
 
 
 def scheduled_as(function: Any, trial: Trial, target: Target) -> Any:
@@ -147,6 +164,12 @@ def scheduled_as(function: Any, trial: Trial, target: Target) -> Any:
 
     scheduled, _ = schedule_kernel(function, target, decide)
     return scheduled
+
+
+def _not_built(error: Exception) -> Outcome:
+    if isinstance(error, MemoryError):
+        return Outcome("not built", note="out of memory")
+    return Outcome("not built", note=str(error) if isinstance(error, NotBuiltError) else last_line(error))
 
 
 def measured(

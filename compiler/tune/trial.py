@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,11 +52,12 @@ class Patience:
     """How long things may take.
 
     Attributes:
-        build: seconds for the code of one trial.
+        build: seconds for the code of what is built at once.
         run: seconds for all calls of one trial.
         sample: seconds of one measurement, of which there are `repeats`; the calls in it are averaged.
         hopeless: a trial that takes so many times as long as the best so far is not measured again.
         memory: bytes of address space that a worker may use, 0 for any.
+        together: how many trials are built at once.
     """
 
     build: float = 30.0
@@ -65,6 +66,7 @@ class Patience:
     repeats: int = 5
     hopeless: float = 1.5
     memory: int = 0
+    together: int = 4
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ class Tools:
     """What a worker is given of later stages: functions of modules, so that another process finds them.
 
     Attributes:
-        build: makes code of a scheduled kernel.
+        build: makes code of each of some scheduled kernels.
         use_threads: sets how many threads kernels run on.
     """
 
-    build: Callable[[Any, Target], Callable[..., Any]]
+    build: Callable[[Sequence[Any], Target], Sequence[Callable[..., Any]]]
     use_threads: Callable[[int], None]

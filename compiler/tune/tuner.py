@@ -228,9 +228,8 @@ class Tuner:
             if task.first is not None and task.first not in leaders:
                 leaders.append(task.first)
             again: dict[str, list[Record]] = {each.trial: [] for each in leaders}
-            for _ in range(_TURNS):
-                for record in self._outcomes(task, [each.decisions for each in leaders]):
-                    again[record.trial].append(record)
+            for record in self._outcomes(task, [each.decisions for each in leaders] * _TURNS):
+                again[record.trial].append(record)
             for records in again.values():
                 if all(record.seconds for record in records):
                     middle = sorted(records, key=lambda each: each.time)[len(records) // 2]

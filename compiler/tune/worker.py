@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Sequence
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING
 
@@ -55,13 +56,13 @@ def add(number: int, kernel: Kernel) -> None:
     _bench.add(number, kernel)
 
 
-def build(place: int, trial: Trial) -> Outcome | None:
-    """Build a trial; see `Bench.build`."""
+def build(places: Sequence[int], trials: Sequence[Trial]) -> list[Outcome | None]:
+    """Build trials; see `Bench.build`."""
     assert _bench is not None
-    return _bench.build(place, trial)
+    return _bench.build(places, trials)
 
 
-def run(place: int, best: float) -> Outcome:
+def run(place: int, best: float, last: bool) -> Outcome:
     """Run what was built; see `Bench.run`."""
     assert _bench is not None
-    return _bench.run(place, best)
+    return _bench.run(place, best, last)

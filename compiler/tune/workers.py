@@ -69,7 +69,7 @@ class _Process:
 
 @dataclass(eq=False)
 class _Building:
-    place: int
+    places: list[int]
     process: _Process
     deadline: float
 
@@ -99,19 +99,25 @@ class Workers:
         Raises:
             InternalError: no process can be started.
         """
-        waiting = deque(range(len(trials)))
+        places: dict[int, list[int]] = {}
+        for place, trial in enumerate(trials):
+            # What is measured several times is built once.
+            places.setdefault(trials.index(trial), []).append(place)
+        waiting = deque(places)
         while waiting:
-            built = []
-            for place, process, failed in self._build(trials, waiting):
+            built: dict[int, _Process] = {}
+            for first, process, failed in self._build(trials, waiting):
                 if failed is None:
-                    built.append((place, process))
+                    built[first] = process
                 else:
-                    yield place, failed
-            for place, process in built:
-                if process.ended:  # after it had built this
-                    waiting.append(place)
-                else:
-                    yield place, self._run(process, place, best(trials[place].kernel))
+                    yield from ((place, failed) for place in places.pop(first))
+            runs = sorted((place, first) for first in built for place in places[first])
+            for place, first in runs:
+                process = built[first]
+                if not process.ended:  # after it had built this
+                    places[first].remove(place)
+                    yield place, self._run(process, first, best(trials[place].kernel), not places[first])
+            waiting.extend(first for first in built if places[first])
 
     def close(self) -> None:
         """End all processes."""
@@ -128,55 +134,77 @@ class Workers:
     def _build(
         self, trials: Sequence[Trial], waiting: deque[int]
     ) -> Iterator[tuple[int, _Process, Outcome | None]]:
-        """Build trials in all processes; yield each with its process, and why it failed if it did."""
+        """Build trials in all processes; yield each with its process, and why it failed if it did.
+
+        Some are built together. Where that ends a process, or does not end, each is built once more alone.
+        """
         for process in self._processes:
             process.wait_until_ready()
         busy: dict[Future[Any], _Building] = {}
+        alone: set[int] = set()
         while waiting or busy:
             idle = [each for each in self._processes if each not in [b.process for b in busy.values()]]
             for process in idle[: len(waiting)]:
-                place = waiting.popleft()
-                future = self._submit(process, place, trials[place])
-                busy[future] = _Building(place, process, time.monotonic() + self._patience.build)
+                places = self._together(waiting, alone)
+                future = self._submit(process, places, trials)
+                busy[future] = _Building(places, process, time.monotonic() + self._patience.build)
             soonest = min(each.deadline for each in busy.values()) - time.monotonic()
             done, _ = wait(busy, max(0.0, soonest), FIRST_COMPLETED)
             late = {future for future, each in busy.items() if each.deadline < time.monotonic()} - done
             for future in done | late:
                 each = busy.pop(future)
-                yield each.place, each.process, self._built(each.process, future)
+                outcomes = self._built(each, future)
+                if outcomes is None:
+                    alone.update(each.places)
+                    waiting.extend(each.places)
+                else:
+                    yield from ((p, each.process, o) for p, o in zip(each.places, outcomes, strict=True))
 
-    def _submit(self, process: _Process, place: int, trial: Trial) -> Future[Any]:
-        if trial.kernel not in process.kernels:
-            process.kernels.add(trial.kernel)
-            process.submit(worker.add, trial.kernel, self._kernels[trial.kernel])
-        return process.submit(worker.build, place, trial)
+    def _together(self, waiting: deque[int], alone: set[int]) -> list[int]:
+        """Take what one process is to build next: as much as the others get."""
+        share = -(-len(waiting) // len(self._processes))
+        places = [waiting.popleft()]
+        while waiting and len(places) < min(share, self._patience.together):
+            if {places[0], waiting[0]} & alone:
+                break
+            places.append(waiting.popleft())
+        return places
 
-    def _built(self, process: _Process, future: Future[Any]) -> Outcome | None:
+    def _submit(self, process: _Process, places: list[int], trials: Sequence[Trial]) -> Future[Any]:
+        for kernel in {trials[place].kernel for place in places} - process.kernels:
+            process.kernels.add(kernel)
+            process.submit(worker.add, kernel, self._kernels[kernel])
+        return process.submit(worker.build, places, [trials[place] for place in places])
+
+    def _built(self, building: _Building, future: Future[Any]) -> list[Outcome | None] | None:
+        """Return what came of building; None if nobody knows by which of the trials it failed."""
         late = Outcome("not built", note=f"no code in {self._patience.build:g} s")
         dead = Outcome("not built", note="the process that built it died; out of memory?")
-        return self._answer(process, future, 0, late, dead)
+        answer = self._answer(building.process, future, 0, late, dead)
+        if isinstance(answer, Outcome):
+            return [answer] if len(building.places) == 1 else None
+        outcomes: list[Outcome | None] = answer
+        return outcomes
 
-    def _run(self, process: _Process, place: int, best: float) -> Outcome:
-        """Run what `process` built, while all others rest."""
+    def _run(self, process: _Process, place: int, best: float, last: bool) -> Outcome:
+        """Run what `process` built as `place`, for the `last` time or not, while all others rest."""
         seconds = self._patience.run
         late = Outcome("timed out", note=f"no end in {seconds:g} s")
         dead = Outcome("crashed", note="the process that ran it died")
-        outcome = self._answer(process, process.submit(worker.run, place, best), seconds, late, dead)
-        assert outcome is not None, "a run has an outcome"
+        future = process.submit(worker.run, place, best, last)
+        outcome: Outcome = self._answer(process, future, seconds, late, dead)
         return outcome
 
     def _answer(
         self, process: _Process, future: Future[Any], seconds: float, late: Outcome, dead: Outcome
-    ) -> Outcome | None:
+    ) -> Any:
         """Return what `process` answers within `seconds`; one that is `late` or `dead` is replaced."""
         try:
-            answer: Outcome | None = future.result(seconds)
+            return future.result(seconds)
         except TimeoutError:
             answer = late
         except BrokenProcessPool:
             answer = dead
-        else:
-            return answer
         process.end()
         self._processes[self._processes.index(process)] = self._new()
         return answer

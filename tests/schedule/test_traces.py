@@ -69,7 +69,7 @@ def test_every_design_comes_back_from_a_log_and_is_right(function, shape, comput
         made = scheduled(function, traced(design.trace))
         tvm.ir.assert_structural_equal(made.without_attr("tirx.is_scheduled"), design.mod["main"])
         out = tvm.runtime.empty(compute(x).shape, "float32")
-        jit(made, HOST)(tvm.runtime.tensor(x), out)
+        jit([made], HOST)[0](tvm.runtime.tensor(x), out)
         np.testing.assert_allclose(out.numpy(), compute(x), rtol=1e-4, atol=1e-4)
 
 

@@ -89,12 +89,16 @@ FAULTS = {
 """What comes of a trial, and what its maker of code does for that."""
 
 
-def faulty(function, target):
-    """Make code of a kernel: trials 2, 4, ... of `trials` have the faults, one each."""
+def faulty(functions, target):
+    """Make code of kernels: trials 2, 4, ... of `trials` have the faults, one each."""
+    return [_faulty(function) or jit([function], target)[0] for function in functions]
+
+
+def _faulty(function):
     for place, fault in enumerate(FAULTS.values(), 1):
         if tvm_ffi.structural_equal(function, _scheduled(2 * place)):
             return fault()
-    return jit(function, target)
+    return None
 
 
 @functools.cache

@@ -78,7 +78,7 @@ def test_a_trial_is_compared_and_timed_in_this_process():
     made = Bench(load("host"), faults.tools(), 1, Patience(sample=1e-4, repeats=3))
     made.add(0, faults.as_kernel())
     (trial,) = faults.trials(1)
-    assert made.build(7, trial) is None
-    outcome = made.run(7, float("inf"))
+    assert made.build([7], [trial]) == [None]
+    outcome = made.run(7, float("inf"), True)
     assert outcome.status == "ok"
     assert len(outcome.seconds) == 3

@@ -6,6 +6,7 @@ import statistics
 import psutil
 
 from compiler.target import load
+from compiler.tune import worker
 from compiler.tune.trial import Patience
 from compiler.tune.workers import Workers
 from tests.tune import faults
@@ -32,6 +33,22 @@ def test_trials_are_built_and_measured():
         assert len(outcome.seconds) == 3
         assert 0 < statistics.median(outcome.seconds) < 1
     assert not _children()
+
+
+def test_what_is_measured_several_times_is_built_once():
+    first, second = faults.trials(2)
+    with Workers(2, load("host"), faults.tools(), 1, PATIENCE) as workers:
+        workers.add(faults.as_kernel())
+        found = list(workers.measure([first, second] * 3, lambda kernel: float("inf")))
+        # In turns, as asked for; what is given up after the last turn is built anew.
+        assert [place for place, _ in found] == list(range(6))
+        assert {outcome.status for _, outcome in found} == {"ok"}
+        built = workers._processes[0].submit(_built_now).result()
+        assert not built
+
+
+def _built_now():
+    return worker._bench._built
 
 
 def test_what_goes_wrong_costs_one_trial():
