@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compiler.cli.without_torch import without_torch
+from compiler.support.without_torch import without_torch
 
 
 def run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,12 +12,16 @@ from contextlib import suppress
 from multiprocessing import get_context
 from typing import Any
 
+from compiler.support.without_torch import without_torch
+
 
 class Process:
     """A new process; it begins with ``begin(*arguments)``, a function of a module."""
 
     def __init__(self, begin: Callable[..., None], *arguments: Any) -> None:
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=begin, initargs=arguments)
+        self._pool = ProcessPoolExecutor(
+            1, get_context("spawn"), initializer=_begin, initargs=(pickle.dumps((begin, arguments)),)
+        )
         self._pid = self._pool.submit(os.getpid)
 
     @property
@@ -39,3 +44,10 @@ class Process:
             with suppress(ProcessLookupError):
                 os.kill(self._pid.result(), signal.SIGKILL)
         self._pool.shutdown(cancel_futures=True)
+
+
+def _begin(pickled: bytes) -> None:
+    """Begin without torch, which TVM would import as soon as anything of it is named."""
+    with without_torch():
+        begin, arguments = pickle.loads(pickled)
+        begin(*arguments)

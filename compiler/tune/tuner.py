@@ -142,9 +142,7 @@ class Tuner:
         """Tune until the end. What was recorded before an exception is safe."""
         self.listener.started(self)
         self.listener.phase("defaults")
-        for task in self.tasks:
-            if task.first is None:
-                self._measure(task, [task.plain_default])
+        self._measure([(task, task.plain_default) for task in self.tasks if task.first is None])
         if self.past.hints:
             self.listener.phase("similar")
             self._hints()
@@ -190,7 +188,7 @@ class Tuner:
             tried = {key(record.decisions) for record in task.records.values()}
             hints = {key(plain): plain for plain in self.past.hints.get(task.workload, ())}
             fresh = [plain for text, plain in hints.items() if text not in tried]
-            self._measure(task, fresh[: self.budget.trials_left(self.trials)])
+            self._measure([(task, plain) for plain in fresh[: self.budget.trials_left(self.trials)]])
 
     def _search(self) -> None:
         gains = Gains(self.tasks)
@@ -204,7 +202,7 @@ class Tuner:
             plain = self._proposer(task).propose(task, count, self._generator)
             self.searching += time.monotonic() - begin
             before = task.total
-            self._measure(task, plain)
+            self._measure([(task, each) for each in plain])
             gains.saw(task, before, len(plain))
 
     def _proposer(self, task: Task) -> Proposer:
@@ -228,15 +226,15 @@ class Tuner:
             if task.first is not None and task.first not in leaders:
                 leaders.append(task.first)
             again: dict[str, list[Record]] = {each.trial: [] for each in leaders}
-            for record in self._outcomes(task, [each.decisions for each in leaders] * _TURNS):
+            for _, record in self._outcomes([(task, each.decisions) for each in leaders] * _TURNS):
                 again[record.trial].append(record)
             for records in again.values():
                 if all(record.seconds for record in records):
                     middle = sorted(records, key=lambda each: each.time)[len(records) // 2]
                     self._keep(task, replace(middle, note=AGAIN, spent=round(self.spent, 3)))
 
-    def _measure(self, task: Task, decisions: Sequence[Any]) -> None:
-        for record in self._outcomes(task, decisions):
+    def _measure(self, wanted: Sequence[tuple[Task, Any]]) -> None:
+        for task, record in self._outcomes(wanted):
             self._keep(task, record)
 
     def _keep(self, task: Task, record: Record) -> None:
@@ -244,12 +242,14 @@ class Tuner:
         task.take(record)
         self.listener.saw(task, record)
 
-    def _outcomes(self, task: Task, decisions: Sequence[Any]) -> Iterator[Record]:
-        trials = [Trial(self.numbers[task], task.rule, plain) for plain in decisions]
+    def _outcomes(self, wanted: Sequence[tuple[Task, Any]]) -> Iterator[tuple[Task, Record]]:
+        """Yield what comes of tasks with plain decisions."""
+        trials = [Trial(self.numbers[task], task.rule, plain) for task, plain in wanted]
         for place, outcome in self.workers.measure(trials, lambda number: self._by_number[number].time):
             self.trials += 1
             self.spent = self.elapsed()
-            yield self._record(task, decisions[place], outcome)
+            task, plain = wanted[place]
+            yield task, self._record(task, plain, outcome)
 
     def _record(self, task: Task, plain: Any, outcome: Outcome) -> Record:
         facts = self.facts

@@ -45,11 +45,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def pid() -> int:
-    """Return the number of this process: it is ready."""
-    return os.getpid()
-
-
 def add(number: int, kernel: Kernel) -> None:
     """Take in a kernel; see `Bench.add`."""
     assert _bench is not None

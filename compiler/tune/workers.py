@@ -6,46 +6,32 @@ built but not run is built once more.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 from compiler.support.errors import InternalError
 from compiler.target import Target
 from compiler.tune import worker
+from compiler.tune.process import Process
 from compiler.tune.trial import Kernel, Outcome, Patience, Tools, Trial
 
 _START = 120.0
 """Seconds that a new process may take until it is ready: it loads TVM."""
 
 
-class _Process:
-    """One process. What it was asked first it does first."""
+class _Worker(Process):
+    """A process, and the kernels that it has. What it was asked first it does first."""
 
     def __init__(self, target: Target, tools: Tools, threads: int, patience: Patience) -> None:
-        self._pool = ProcessPoolExecutor(
-            1, get_context("spawn"), initializer=worker.start, initargs=(target, tools, threads, patience)
-        )
-        self._ready = self._pool.submit(worker.pid)
+        super().__init__(worker.start, target, tools, threads, patience)
         self.kernels: set[int] = set()
         self.ended = False
-
-    def submit(self, question: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        try:
-            return self._pool.submit(question, *arguments)
-        except BrokenProcessPool as error:  # it died between two questions
-            broken: Future[Any] = Future()
-            broken.set_exception(error)
-            return broken
 
     def wait_until_ready(self) -> None:
         """Wait for a new process.
@@ -54,23 +40,20 @@ class _Process:
             InternalError: it cannot be started.
         """
         try:
-            self._ready.result(_START)
+            self.ready.result(_START)
         except (BrokenProcessPool, TimeoutError) as error:
             raise InternalError(f"a process that measures could not be started: {error}") from error
 
     def end(self) -> None:
-        """Kill the process: it may hang, or be dead already."""
+        """Kill the process."""
         self.ended = True
-        if self._ready.done() and not self._ready.exception():
-            with suppress(ProcessLookupError):
-                os.kill(self._ready.result(), signal.SIGKILL)
-        self._pool.shutdown(cancel_futures=True)
+        super().end()
 
 
 @dataclass(eq=False)
 class _Building:
     places: list[int]
-    process: _Process
+    process: _Worker
     deadline: float
 
 
@@ -82,7 +65,7 @@ class Workers:
     ) -> None:
         """Start `count` processes for building; what is measured runs on `threads` threads."""
         self._patience = patience or Patience()
-        self._new = partial(_Process, target, tools, threads, self._patience)
+        self._new = partial(_Worker, target, tools, threads, self._patience)
         self._kernels: list[Kernel] = []
         self._processes = [self._new() for _ in range(count)]
 
@@ -105,7 +88,7 @@ class Workers:
             places.setdefault(trials.index(trial), []).append(place)
         waiting = deque(places)
         while waiting:
-            built: dict[int, _Process] = {}
+            built: dict[int, _Worker] = {}
             for first, process, failed in self._build(trials, waiting):
                 if failed is None:
                     built[first] = process
@@ -133,7 +116,7 @@ class Workers:
 
     def _build(
         self, trials: Sequence[Trial], waiting: deque[int]
-    ) -> Iterator[tuple[int, _Process, Outcome | None]]:
+    ) -> Iterator[tuple[int, _Worker, Outcome | None]]:
         """Build trials in all processes; yield each with its process, and why it failed if it did.
 
         Some are built together. Where that ends a process, or does not end, each is built once more alone.
@@ -170,7 +153,7 @@ class Workers:
             places.append(waiting.popleft())
         return places
 
-    def _submit(self, process: _Process, places: list[int], trials: Sequence[Trial]) -> Future[Any]:
+    def _submit(self, process: _Worker, places: list[int], trials: Sequence[Trial]) -> Future[Any]:
         for kernel in {trials[place].kernel for place in places} - process.kernels:
             process.kernels.add(kernel)
             process.submit(worker.add, kernel, self._kernels[kernel])
@@ -186,7 +169,7 @@ class Workers:
         outcomes: list[Outcome | None] = answer
         return outcomes
 
-    def _run(self, process: _Process, place: int, best: float, last: bool) -> Outcome:
+    def _run(self, process: _Worker, place: int, best: float, last: bool) -> Outcome:
         """Run what `process` built as `place`, for the `last` time or not, while all others rest."""
         seconds = self._patience.run
         late = Outcome("timed out", note=f"no end in {seconds:g} s")
@@ -196,7 +179,7 @@ class Workers:
         return outcome
 
     def _answer(
-        self, process: _Process, future: Future[Any], seconds: float, late: Outcome, dead: Outcome
+        self, process: _Worker, future: Future[Any], seconds: float, late: Outcome, dead: Outcome
     ) -> Any:
         """Return what `process` answers within `seconds`; one that is `late` or `dead` is replaced."""
         try:

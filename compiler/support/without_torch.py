@@ -1,4 +1,4 @@
-"""Running a bundle needs no torch, and importing it takes longer than anything else."""
+"""Running a bundle and measuring a kernel need no torch, and importing it takes longer than anything else."""
 
 from __future__ import annotations
 
