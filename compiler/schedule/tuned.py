@@ -19,6 +19,9 @@ from compiler.target import HOST, Target, load
 
 D = TypeVar("D")
 
+MARGIN = 0.02
+"""The part of the default's time that other decisions must gain to be taken: less is within the noise."""
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -54,12 +57,16 @@ class Tuned:
 def tuned_for(target: Target, threads: int, logged: Logged) -> Tuned:
     """Return the best that was logged of `target` on so many threads; other devices' records have no say."""
     device = identity(target)
-    found = best(
+    mine = [
         record
         for record in logged.records
         if (record.device, record.threads) == (device, threads) and is_current(record.decisions)
-    )
-    return Tuned({record.workload: record for record in found.values()})
+    ]
+    fastest = {record.workload: record for record in best(mine).values()}
+    for record in best(record for record in mine if record.default).values():
+        if fastest[record.workload].time > (1 - MARGIN) * record.time:
+            fastest[record.workload] = record
+    return Tuned(fastest)
 
 
 def log_folders(target: Target, more: Iterable[Path] = ()) -> list[Path]:
