@@ -35,6 +35,13 @@ def _loss(weights, codes, values, moments, axis=0):
     ],
 )
 def test_outputs_are_nearer_to_those_in_float(bits, shape, axis, groups, granularity):
+    # Of few weights a single draw may have little to gain.
+    losses = [_losses(bits, shape, axis, groups, granularity) for _ in range(5)]
+    old, new = np.sum(losses, axis=0)
+    assert new < 0.9 * old
+
+
+def _losses(bits, shape, axis, groups, granularity):
     values = np.random.default_rng().normal(size=shape).astype("float32")
     moments = _moments(groups, values.size // shape[axis])
     weights = quantize_weights(values, Linear(bits, granularity=granularity), axis, 1 - axis)
@@ -47,7 +54,7 @@ def test_outputs_are_nearer_to_those_in_float(bits, shape, axis, groups, granula
     old, new = (_loss(weights, each, values, moments, axis) for each in (before, codes))
     # The square root of what float32 holds of squares.
     assert (new <= old * 1.001).all()
-    assert new.sum() < 0.9 * old.sum()
+    return old.sum(), new.sum()
 
 
 def test_inputs_that_are_independent_are_rounded_to_the_nearest():
