@@ -29,9 +29,7 @@ def always(option):
     return choose
 
 
-@pytest.mark.parametrize(
-    ("m", "kernel"), [(None, "conv2d"), (2, "winograd_conv2d"), (4, "winograd_conv2d")]
-)
+@pytest.mark.parametrize(("m", "kernel"), [(None, "conv2d"), (2, "winograd_conv2d"), (4, "winograd_conv2d")])
 @pytest.mark.parametrize("padding", [(1, 1), (0, 2, 1, 0)])
 def test_a_convolution_is_made_as_chosen(m, kernel, padding):
     weight = const(8, 12, 3, 3)
