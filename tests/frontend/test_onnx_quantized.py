@@ -109,7 +109,7 @@ CASES = {
     "sigmoid": Case("QLinearSigmoid", [IMAGE], IMAGE, domain=OWN),
     "leaky": Case("QLinearLeakyRelu", [IMAGE], IMAGE, domain=OWN, alpha=0.3),
     "softmax": Case("QLinearSoftmax", [[3, 9]], [3, 9], domain=OWN, axis=-1, opset=17),
-    "mean": Case("QLinearGlobalAveragePool", [IMAGE], [1, 4, 1, 1], domain=OWN),
+    "mean": Case("QLinearGlobalAveragePool", [[1, 40, 7, 6]], [1, 40, 1, 1], domain=OWN),
     "means": Case(
         "QLinearAveragePool", [IMAGE], [1, 4, 4, 3], domain=OWN, kernel_shape=[3, 3], strides=[2, 2],
         pads=[1, 1, 1, 1],
