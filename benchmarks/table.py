@@ -185,21 +185,23 @@ def _versions(reports: dict[str, dict[str, Any]]) -> str:
 
 
 def write_readme(reports: dict[str, dict[str, Any]], readme: Path) -> None:
-    """Replace what stands between the markers in `readme` by the table.
+    """Put the table into `readme`, see `write_between`."""
+    cpu = next(iter(reports.values()))["cpu"]
+    write_between(BEGIN, END, f"On {cpu}:\n\n{markdown(reports)}", readme)
+
+
+def write_between(begin: str, end: str, text: str, readme: Path) -> None:
+    """Replace what stands between two markers in `readme`.
 
     Raises:
         KilnError: the markers are not there.
     """
-    text = readme.read_text(encoding="utf-8")
-    before, found, rest = text.partition(BEGIN)
-    _, ended, after = rest.partition(END)
+    before, found, rest = readme.read_text(encoding="utf-8").partition(begin)
+    _, ended, after = rest.partition(end)
     if not found or not ended:
-        raise KilnError(f"expected the markers '{BEGIN}' and '{END}' in '{readme}'")
-    cpu = next(iter(reports.values()))["cpu"]
+        raise KilnError(f"expected the markers '{begin}' and '{end}' in '{readme}'")
     with atomic_path(readme) as temporary:
-        temporary.write_text(
-            f"{before}{BEGIN}\nOn {cpu}:\n\n{markdown(reports)}\n{END}{after}", encoding="utf-8"
-        )
+        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.table import MODELS, RESULTS, ROOT, Row, slug
+from benchmarks.table import MODELS, RESULTS, ROOT, Row, slug, write_between
 from compiler import frontend
 from compiler.deploy import Session, choose_threads, use_threads
 from compiler.deploy.benchmark import cpu_name
@@ -24,7 +23,6 @@ from compiler.driver import build_module, host_builder
 from compiler.driver_compress import compress, make_request
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.schedule.tuned import Tuned, read_tuned
-from compiler.support.errors import KilnError
 from compiler.support.files import atomic_path, private_folder
 from compiler.target import HOST, load
 
@@ -80,16 +78,6 @@ def markdown(gains: dict[str, dict[str, Any]], cpu: str) -> str:
     return "\n".join(lines)
 
 
-def write_readme(table: str, readme: Path) -> None:
-    """Replace what stands between the markers in `readme`."""
-    before, found, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not found or not ended:
-        raise KilnError(f"expected the markers '{BEGIN}' and '{END}' in '{readme}'")
-    with atomic_path(readme) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(description="Untuned against tuned builds.")
@@ -107,7 +95,7 @@ def main() -> int:
         known[f"{name}, {threads} threads"] = asdict(gain)
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        write_readme(markdown(known, cpu_name()), ROOT / "README.md")
+        write_between(BEGIN, END, markdown(known, cpu_name()), ROOT / "README.md")
     return 0
 
 

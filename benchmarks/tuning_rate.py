@@ -1,6 +1,6 @@
 """Counts how many trials a second Kiln measures, and TVM's `MetaScheduleTuneIRMod` on the same kernels.
 
-    python -m benchmarks.tuning_rate [--model resnet18] [--seconds 120] [--rounds 2]
+    python -m benchmarks.tuning_rate [--model resnet18] [--seconds 180] [--rounds 2]
 
 Both get the fused kernels of the same network, two threads and the same time, in turns, each in a process of
 its own. A trial counts once its time is written down: upstream writes down a batch at a time, so its rate is

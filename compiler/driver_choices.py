@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ from compiler.tune.kernel import kernel_of
 from compiler.tune.session import Session
 from compiler.tune.task import Task, find_tasks
 from compiler.tune.trial import Tools
-from compiler.tune.tuner import Facts, Listener, Measures, Tuner, recall
+from compiler.tune.tuner import Facts, Listener, Measures, Tuner, now, recall
 from compiler.tune.workers import Workers
 
 TRIALS = 16
@@ -151,21 +150,14 @@ class Chooser:
         note(f"{site.name}: {said}")
 
     def _record(self, site: Site, option: Any, seconds: float, default: bool) -> Record:
-        facts = self.facts
-        return Record(
+        return self.facts.record(
             workload=site.name,
-            device=facts.device,
-            threads=facts.threads,
             rule=CHOICE,
             decisions=to_plain(option),
             seconds=(seconds,),
             default=default,
             calls=0,
-            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            cpu=facts.cpu,
-            kiln=facts.kiln,
-            tvm=facts.tvm,
-            session=facts.session,
+            at=now(),
             spent=round(self.elapsed(), 3),
         )
 

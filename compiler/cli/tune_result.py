@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from compiler.cli.columns import Column, show
+from compiler.cli.tune_table import task_columns, task_row
 from compiler.support.errors import KilnError
 
 if TYPE_CHECKING:
@@ -17,15 +18,7 @@ if TYPE_CHECKING:
     from compiler.tune.beside import PeerTime
     from compiler.tune.tuner import Tuner
 
-_COLUMNS = (
-    Column("kernel", least=20),
-    Column("calls", rank=3, number=True),
-    Column("trials", rank=2, number=True),
-    Column("untuned us", rank=1, number=True),
-    Column("tuned us", number=True),
-    Column("ratio", number=True),
-    Column("decisions", rank=4, least=16),
-)
+_COLUMNS = (*task_columns("tuned us"), Column("decisions", rank=4, least=16))
 
 
 def show_result(result: TuneResult, peer: PeerTime | None) -> None:
@@ -36,12 +29,7 @@ def show_result(result: TuneResult, peer: PeerTime | None) -> None:
 
     rows = [
         (
-            task.workload.split(" #")[0],
-            str(task.calls),
-            str(len(task.records)),
-            f"{task.untuned * 1e6:.0f}",
-            f"{task.total * 1e6:.0f}",
-            f"{task.total / task.untuned:.2f}",
+            *task_row(task),
             "default" if task.best.default else words(task.best.decisions),
         )
         for task in sorted(result.tasks, key=lambda each: -each.total)

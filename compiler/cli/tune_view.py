@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
-from compiler.cli.columns import Column, fitted
+from compiler.cli.columns import fitted
 from compiler.cli.console import Console
+from compiler.cli.tune_table import task_columns, task_row
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -20,14 +21,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 _ROWS = 12
 """Kernels in the table: those that take longest."""
 
-_COLUMNS = (
-    Column("kernel", least=20),
-    Column("calls", rank=3, number=True),
-    Column("trials", rank=2, number=True),
-    Column("untuned us", rank=1, number=True),
-    Column("best us", number=True),
-    Column("ratio", number=True),
-)
+_COLUMNS = task_columns("best us")
 
 
 class TuneView(Console):
@@ -121,17 +115,7 @@ class TuneView(Console):
         if self.tuner is None:
             return head
         known = [task for task in self.tuner.tasks if task.first is not None]
-        rows = [
-            (
-                task.workload.split(" #")[0],
-                str(task.calls),
-                str(len(task.records)),
-                f"{task.untuned * 1e6:.0f}",
-                f"{task.total * 1e6:.0f}",
-                f"{task.total / task.untuned:.2f}",
-            )
-            for task in sorted(known, key=lambda each: -each.untuned)[:_ROWS]
-        ]
+        rows = [task_row(task) for task in sorted(known, key=lambda each: -each.untuned)[:_ROWS]]
         width = None if self._table is None else self._table.console.width
         return Group(head, fitted(_COLUMNS, rows, width))
 

@@ -19,14 +19,17 @@ from compiler.support.dtypes import numpy_dtype
 from compiler.target import Target
 from compiler.tune.trial import Kernel, Outcome, Patience, Tools, Trial
 
-MOST_CALLS = 200
+_MOST_CALLS = 200
 """The most calls that one measurement averages."""
 
 NOISY = 0.1
 """A spread above which somebody else seems to use the machine: the measurement is repeated."""
 
-ROUNDS = 3
+_ROUNDS = 3
 """How often at most. The quietest counts."""
+
+_FINEST = 1e-9
+"""Seconds that a call takes at least: a board's clock may be coarse."""
 
 _SLOW = 1.08
 """How much longer than ever before a fixed piece of work takes when the clock is said to be low."""
@@ -76,13 +79,13 @@ class Bench:
             try:
                 ready[number] = bench, scheduled_as(bench.function, trial, self._target)
             except Exception as error:  # TVM refuses a schedule by many kinds of errors
-                failed[number] = _not_built(error)
+                failed[number] = not_built(error)
         if not self._made(ready):
             for number, each in ready.items():
                 try:
                     self._make({number: each})
                 except Exception as error:
-                    failed[number] = _not_built(error)
+                    failed[number] = not_built(error)
         return [failed.get(number) for number in numbers]
 
     def _made(self, ready: dict[int, tuple[_Bench, Any]]) -> bool:
@@ -166,7 +169,8 @@ def scheduled_as(function: Any, trial: Trial, target: Target) -> Any:
     return scheduled
 
 
-def _not_built(error: Exception) -> Outcome:
+def not_built(error: Exception) -> Outcome:
+    """Return what came of a trial that there is no code for: TVM's passes refuse by many kinds of errors."""
     if isinstance(error, MemoryError):
         return Outcome("not built", note="out of memory")
     return Outcome("not built", note=str(error) if isinstance(error, NotBuiltError) else last_line(error))
@@ -178,21 +182,35 @@ def measured(
     """Return the seconds of a call, measured several times; `arguments` take turns."""
     turn = 0
 
-    def sample(calls: int) -> float:
+    def sample(calls: int, repeats: int) -> tuple[float, ...]:
         nonlocal turn
-        begin = time.perf_counter()
-        for _ in range(calls):
-            code(*arguments[turn % len(arguments)])
-            turn += 1
-        return (time.perf_counter() - begin) / calls
+        found = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            for _ in range(calls):
+                code(*arguments[turn % len(arguments)])
+                turn += 1
+            found.append((time.perf_counter() - begin) / calls)
+        return tuple(found)
 
-    once = min(sample(1), sample(1))
+    return settled(sample, best, patience)
+
+
+def settled(
+    sample: Callable[[int, int], tuple[float, ...]], best: float, patience: Patience
+) -> tuple[float, ...]:
+    """Return the seconds of a call, measured several times: anew while they are noisy.
+
+    ``sample(calls, repeats)`` gives `repeats` averages of so many calls. What takes much longer than `best`,
+    the fastest so far, is not measured again.
+    """
+    once = max(_FINEST, min(sample(1, 2)))
     if once > patience.hopeless * best:
         return (once,)
-    calls = min(MOST_CALLS, max(1, round(patience.sample / once)))
+    calls = min(_MOST_CALLS, max(1, round(patience.sample / once)))
     quietest: tuple[float, ...] = ()
-    for _ in range(ROUNDS):
-        found = tuple(sample(calls) for _ in range(patience.repeats))
+    for _ in range(_ROUNDS):
+        found = sample(calls, patience.repeats)
         if not quietest or spread(found) < spread(quietest):
             quietest = found
         if spread(quietest) <= NOISY:

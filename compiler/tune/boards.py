@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import tvm
 
 from compiler.support.errors import InternalError, UsageError
@@ -23,7 +22,8 @@ from compiler.support.progress import note
 from compiler.target import Target
 from compiler.tune import runner
 from compiler.tune.builder import Builders
-from compiler.tune.process import Process
+from compiler.tune.kernel import bytes_of_buffer
+from compiler.tune.process import START, Process
 from compiler.tune.runner import Job, Where
 from compiler.tune.tracker import count
 from compiler.tune.trial import Kernel, Outcome, Patience, Trial
@@ -48,9 +48,6 @@ _NETWORK = 1e6
 
 _MARGIN = 5.0
 """Seconds of a session for opening it and for what else takes time."""
-
-_START = 120.0
-"""Seconds that a new process may take until it is ready: it loads TVM."""
 
 
 @dataclass(eq=False)
@@ -225,7 +222,7 @@ class BoardWorkers:
         each.session = None
         if self._where.tracker is None:
             each.asked = each.process.ready  # there is nothing to wait for but the process
-            each.deadline = time.monotonic() + _START
+            each.deadline = time.monotonic() + START
         else:
             each.asked = each.process.submit(runner.acquire, self._session_seconds)
             each.deadline = float("inf")
@@ -371,8 +368,4 @@ class _Batch:
 
 def _bytes(kernel: Kernel) -> int:
     """Return the bytes of all arguments of a kernel, once."""
-    total = 0
-    for parameter in tvm.ir.load_json(kernel.function).params:
-        bits = int(tvm.DataType(str(parameter.ty.dtype)).bits)
-        total += int(np.prod([int(extent) for extent in parameter.ty.shape])) * bits // 8
-    return total
+    return sum(bytes_of_buffer(each.ty) for each in tvm.ir.load_json(kernel.function).params)

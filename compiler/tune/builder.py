@@ -51,7 +51,7 @@ def build_library(kernel: str, trial: Trial | None, target: Target, link: Link) 
 
     from compiler.schedule.apply import schedule_kernel
     from compiler.schedule.vector_math import register
-    from compiler.tune.bench import NotBuiltError, last_line, scheduled_as
+    from compiler.tune.bench import not_built, scheduled_as
 
     register()
     try:
@@ -60,12 +60,8 @@ def build_library(kernel: str, trial: Trial | None, target: Target, link: Link) 
             schedule_kernel(function, target)[0] if trial is None else scheduled_as(function, trial, target)
         )
         return link(scheduled, target)
-    except NotBuiltError as error:
-        return Outcome("not built", note=str(error))
-    except MemoryError:
-        return Outcome("not built", note="out of memory")
-    except Exception as error:  # TVM's passes refuse a schedule by many kinds of errors
-        return Outcome("not built", note=last_line(error))
+    except Exception as error:
+        return not_built(error)
 
 
 class Place(Protocol):

@@ -33,8 +33,8 @@ def kernel_of(task: Task, weights: int, target: Target) -> Kernel:
     """Return a task's kernel with weights as far away as they are in a network of `weights` bytes of them."""
     far = min(weights, 2 * max(target.caches.l3, target.caches.l2))
     cold = tuple(
-        min(_MOST_COPIES, max(1, math.ceil(far / _bytes(parameter))))
-        if constant and _bytes(parameter) > _SMALL
+        min(_MOST_COPIES, max(1, math.ceil(far / bytes_of_buffer(parameter))))
+        if constant and bytes_of_buffer(parameter) > _SMALL
         else 1
         for parameter, constant in _parameters(task)
     )
@@ -44,13 +44,16 @@ def kernel_of(task: Task, weights: int, target: Target) -> Kernel:
 
 def weights_of(tasks: Iterable[Task]) -> int:
     """Return the bytes of all weights that kernels of `tasks` read."""
-    return sum(_bytes(buffer) for task in tasks for buffer, constant in _parameters(task) if constant)
+    return sum(
+        bytes_of_buffer(buffer) for task in tasks for buffer, constant in _parameters(task) if constant
+    )
 
 
 def _parameters(task: Task) -> list[tuple[Any, bool]]:
     return list(zip((parameter.ty for parameter in task.function.params), task.constants, strict=True))
 
 
-def _bytes(buffer: Any) -> int:
+def bytes_of_buffer(buffer: Any) -> int:
+    """Return the bytes of a parameter of that type, whose extents are known."""
     bits = tvm.DataType(str(buffer.dtype)).bits
     return max(1, int(np.prod([int(extent) for extent in buffer.shape])) * int(bits) // 8)

@@ -104,20 +104,14 @@ def from_database(folder: Path, tasks: Sequence[Task], target: Target, facts: Fa
 
 
 def _record(task: Task, decisions: Traced, seconds: tuple[float, ...], facts: Facts) -> Record:
-    return Record(
+    return facts.record(
         workload=task.workload,
-        device=facts.device,
-        threads=facts.threads,
         rule=task.rule,
         decisions=to_plain(decisions),
         seconds=seconds,
         calls=task.calls,
         flops=task.flops or 0.0,
-        cpu=facts.cpu,
-        kiln=facts.kiln,
-        tvm=facts.tvm,
         note="from a database of MetaSchedule's",
-        session=facts.session,
     )
 
 

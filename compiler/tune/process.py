@@ -14,6 +14,9 @@ from typing import Any
 
 from compiler.support.without_torch import without_torch
 
+START = 120.0
+"""Seconds that a new process may take until it is ready: it loads TVM."""
+
 
 class Process:
     """A new process; it begins with ``begin(*arguments)``, a function of a module."""

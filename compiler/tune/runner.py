@@ -218,27 +218,16 @@ class _Runner:
 
     def _seconds(self, code: Any, arguments: Sequence[Sequence[Any]], best: float) -> tuple[float, ...]:
         """Return the seconds of a call, measured several times by the board's own clock."""
-        from compiler.tune.bench import MOST_CALLS, NOISY, ROUNDS, spread
+        from compiler.tune.bench import settled
 
         flat = [each for turn in arguments for each in turn]
-        device, patience = self._session.cpu(0), self._patience
+        device = self._session.cpu(0)
 
         def sample(calls: int, repeats: int) -> tuple[float, ...]:
             measure = code.time_evaluator(TURNS, device, number=1, repeat=repeats)
             return tuple(each / calls for each in measure(calls, len(arguments), *flat).results)
 
-        once = max(1e-9, min(sample(1, 2)))  # a board's clock may be coarse
-        if once > patience.hopeless * best:
-            return (once,)
-        calls = min(MOST_CALLS, max(1, round(patience.sample / once)))
-        quietest: tuple[float, ...] = ()
-        for _ in range(ROUNDS):
-            found = sample(calls, patience.repeats)
-            if not quietest or spread(found) < spread(quietest):
-                quietest = found
-            if spread(quietest) <= NOISY:
-                break
-        return quietest
+        return settled(sample, best, self._patience)
 
 
 def _copy(tensor: Any, device: Any) -> Any:

@@ -80,6 +80,18 @@ class Facts:
     tvm: str
     session: str
 
+    def record(self, **own: Any) -> Record:
+        """Return a record of this session; `own` is what it says itself."""
+        return Record(
+            device=self.device, threads=self.threads, cpu=self.cpu, kiln=self.kiln, tvm=self.tvm,
+            session=self.session, **own,
+        )  # fmt: skip
+
+
+def now() -> str:
+    """Return the time as records say it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
 
 def recall(tasks: Sequence[Task], records: Iterable[Record], facts: Facts) -> tuple[int, float]:
     """Give tasks what was recorded of them; return the trials and seconds of this session so far.
@@ -252,11 +264,8 @@ class Tuner:
             yield task, self._record(task, plain, outcome)
 
     def _record(self, task: Task, plain: Any, outcome: Outcome) -> Record:
-        facts = self.facts
-        return Record(
+        return self.facts.record(
             workload=task.workload,
-            device=facts.device,
-            threads=facts.threads,
             rule=task.rule,
             decisions=plain,
             status=outcome.status,
@@ -265,11 +274,7 @@ class Tuner:
             calls=task.calls,
             flops=task.flops or 0.0,
             default=plain == task.plain_default,
-            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            cpu=facts.cpu,
-            kiln=facts.kiln,
-            tvm=facts.tvm,
+            at=now(),
             note=outcome.note,
-            session=facts.session,
             spent=round(self.spent, 3),
         )

@@ -18,11 +18,8 @@ from typing import Any
 from compiler.support.errors import InternalError
 from compiler.target import Target
 from compiler.tune import worker
-from compiler.tune.process import Process
+from compiler.tune.process import START, Process
 from compiler.tune.trial import Kernel, Outcome, Patience, Tools, Trial
-
-_START = 120.0
-"""Seconds that a new process may take until it is ready: it loads TVM."""
 
 
 class _Worker(Process):
@@ -40,7 +37,7 @@ class _Worker(Process):
             InternalError: it cannot be started.
         """
         try:
-            self.ready.result(_START)
+            self.ready.result(START)
         except (BrokenProcessPool, TimeoutError) as error:
             raise InternalError(f"a process that measures could not be started: {error}") from error
 
