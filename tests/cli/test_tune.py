@@ -18,6 +18,7 @@ from compiler.schedule import log as log_module
 from compiler.schedule.log import Log, read_log, write_log
 from compiler.support.errors import UsageError
 from compiler.target import load
+from compiler.tune.tuner import AGAIN
 from tests.conftest import needs
 from tests.schedule.test_records import RECORD
 
@@ -194,7 +195,7 @@ def test_a_full_disk_foreign_lines_and_what_another_network_had(kiln, tmp_path, 
     kept = read_log(path)
     assert len(kept.problems) == 3
     assert kept.records[:3] == logged.records
-    trials = [each.trial for each in kept.records if not each.note]
+    trials = [each.trial for each in kept.records if each.note != AGAIN]
     assert len(trials) == len(set(trials)) == 6
     assert not list(tmp_path.rglob("*.session"))
 
@@ -206,7 +207,7 @@ def test_a_full_disk_foreign_lines_and_what_another_network_had(kiln, tmp_path, 
     code, out, err = kiln(NET, *FEW, "--name", "again")
     assert code == 0, err
     assert "kernels are known from earlier tunings" in err
-    again = [each.trial for each in read_log(_log(tmp_path, "again")).records if not each.note]
+    again = [each.trial for each in read_log(_log(tmp_path, "again")).records if each.note != AGAIN]
     assert again
     assert not set(again) & set(trials)
 
