@@ -3,6 +3,7 @@
 import    the model becomes one IRModule, quantized if wanted
 optimize  the passes, as for a compilation: these are the kernels that it will have
 tune      trials until the budget is spent; see `compiler.tune.tuner`
+network   the fastest schedules once more, where they will run; see `compiler.driver_network`
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from compiler.deploy import choose_threads, use_threads, why_not_run
 from compiler.deploy.peak import interleaved_seconds, median_seconds
 from compiler.driver import build_module, host_builder
 from compiler.driver_boards import Elsewhere, Lab, at
-from compiler.driver_choices import Quiet, facts_of, measure_choices
+from compiler.driver_choices import Quiet, facts_of, is_long, measure_choices
 from compiler.driver_compress import compress, make_request
+from compiler.driver_network import measure_in_network
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import optimize
 from compiler.passes.choices import laid_out
@@ -172,7 +174,12 @@ def tune(
                 mod, laid, path, session, listener or Quiet(), threads=count, builders=processes,
                 device=device, similar=others, start=start, away=away,
             )  # fmt: skip
-            end(path)
+        if not lab.has_boards and is_long(tuner.budget):
+            with stage("network"):
+                measure_in_network(
+                    subject, device, path, tuner.tasks, chosen, tuner.facts, work / "network", tuner.elapsed()
+                )
+        end(path)
         with stage("tuned"):
             if lab.has_boards:
                 before, after = _estimate(tuner.tasks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -137,6 +137,18 @@ def profile(
     )
 
 
+def kernel_seconds(session: Session, prepared: Sequence[Any], kernels: Container[str]) -> dict[str, float]:
+    """Run `session` once, watched, on what it has `prepared`; return the seconds of all calls of each kernel.
+
+    `kernels` has the names of those that count. What TVM adds to a call is in its time, see `_Run`.
+    """
+    run, found = _Run(kernels), defaultdict[str, float](float)
+    session.trace(prepared, run.watch)
+    for (name, _shape), calls in run.layers.items():
+        found[name] += calls.ms / 1e3
+    return dict(found)
+
+
 @dataclass
 class _Sum:
     """Calls, and their time in milliseconds."""
@@ -158,7 +170,7 @@ class _Run:
     last call ended, which is taken off.
     """
 
-    kernels: Mapping[str, KernelInfo]
+    kernels: Container[str]
     layers: dict[Layer, _Sum] = field(default_factory=lambda: defaultdict(_Sum))
     builtin: _Sum = field(default_factory=_Sum)
     begun: list[tuple[float, float]] = field(default_factory=list)

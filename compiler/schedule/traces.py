@@ -8,7 +8,7 @@ may have others: so it is used by the version that wrote it alone.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,8 +116,11 @@ def traced(trace: Trace) -> Traced:
 
 
 def is_current(plain: Any) -> bool:
-    """Tell whether plain decisions, of any rule, are no trace of another TVM."""
-    return plain.get("trace") is None or plain.get("tvm") == tvm.__version__
+    """Tell whether plain decisions, of any rule or as a choice by rules' names, are no trace of another TVM."""
+    for each in (plain, *plain.values()):
+        if isinstance(each, Mapping) and each.get("trace") is not None and each.get("tvm") != tvm.__version__:
+            return False
+    return True
 
 
 def _is_static(function: tirx.PrimFunc) -> bool:

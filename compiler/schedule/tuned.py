@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,9 @@ MARGIN = 0.02
 """The part of the default's time that other decisions must gain to be taken: less is within the noise."""
 
 
+_IN_NETWORK = f"{CHOICE} schedule of "
+
+
 @dataclass(frozen=True)
 class Tuned:
     """The best record of each work, by its name; only of one device, on one count of threads."""
@@ -32,19 +35,26 @@ class Tuned:
     def decide(self, workload: str, used: list[Record]) -> Decide:
         """Return what decides for the kernel that does `workload`; a record that it used is added to `used`.
 
-        A record of another rule, or of decisions that this Kiln does not know, is of no use.
+        What was fastest in a network counts more than what was fastest alone. A record of another rule, or of
+        decisions that this Kiln does not know, is of no use.
         """
 
         def choose(rule: str, space: Space[Any]) -> Any:
-            record = self.records.get(workload)
-            if record is not None and record.rule == rule:
-                decisions = from_plain(record.decisions, space)
+            for record, plain in self._of(workload, rule):
+                decisions = from_plain(plain, space)
                 if decisions is not None:
                     used.append(record)
                     return decisions
             return space.default
 
         return choose
+
+    def _of(self, workload: str, rule: str) -> Iterator[tuple[Record, Any]]:
+        chosen, fastest = self.records.get(in_network(workload)), self.records.get(workload)
+        if chosen is not None and rule in chosen.decisions:
+            yield chosen, chosen.decisions[rule]
+        if fastest is not None and fastest.rule == rule:
+            yield fastest, fastest.decisions
 
     def choose(self, site: Any, default: D, options: Sequence[D]) -> D:
         """Choose for a `site` of `compiler.passes.choices` what was measured as fastest, else `default`."""
@@ -62,11 +72,31 @@ def tuned_for(target: Target, threads: int, logged: Logged) -> Tuned:
         for record in logged.records
         if (record.device, record.threads) == (device, threads) and is_current(record.decisions)
     ]
+    mine = _last_networks(mine)
     fastest = {record.workload: record for record in best(mine).values()}
     for record in best(record for record in mine if record.default).values():
         if fastest[record.workload].time > (1 - MARGIN) * record.time:
             fastest[record.workload] = record
     return Tuned(fastest)
+
+
+def in_network(workload: str) -> str:
+    """Return the name of the choice between schedules of `workload` by their times in a network.
+
+    Options are one rule's plain decisions, by its name.
+    """
+    return f"{_IN_NETWORK}{workload}"
+
+
+def _last_networks(records: Sequence[Record]) -> list[Record]:
+    """Leave out times in networks but for the last session of each work: only these can be compared."""
+    last: dict[str, Record] = {}
+    for record in records:
+        if record.workload.startswith(_IN_NETWORK):
+            last[record.workload] = max(last.get(record.workload, record), record, key=lambda each: each.at)
+    return [
+        each for each in records if each.workload not in last or each.session == last[each.workload].session
+    ]
 
 
 def log_folders(target: Target, more: Iterable[Path] = ()) -> list[Path]:

@@ -62,9 +62,9 @@ class Patience:
 
     build: float = 30.0
     run: float = 10.0
-    sample: float = 0.003
+    sample: float = 0.002
     repeats: int = 5
-    hopeless: float = 1.5
+    hopeless: float = 1.3
     memory: int = 0
     together: int = 4
 

@@ -95,7 +95,10 @@ def test_only_traces_grow_old():
     assert is_current({"tile": {"rows": 2}})
     assert is_current(to_plain(Traced()))
     assert is_current(to_plain(Traced([[], []], tvm.__version__)))
-    assert not is_current(to_plain(Traced([[], []], "0.1")))
+    old = to_plain(Traced([[], []], "0.1"))
+    assert not is_current(old)
+    assert is_current({"gemm": {"rows": 2}})
+    assert not is_current({"generic": old}), "as one of the options of a choice"
 
 
 def test_there_is_nothing_to_decide_about_calls_and_symbolic_shapes():
