@@ -3,8 +3,9 @@
     python -m benchmarks.tuning_rate [--model resnet18] [--seconds 180] [--rounds 2]
 
 Both get the fused kernels of the same network, two threads and the same time, in turns, each in a process of
-its own. A trial counts once its time is written down: upstream writes down a batch at a time, so its rate is
-that at its last batch. The start of processes counts for both.
+its own. A trial counts once it is measured. Upstream says in its log when a batch of one kernel is measured
+(its database has none of it before that kernel's turn comes again), so its rate is that at its last batch;
+Kiln's leaders, which are measured again at the end, count once. The start of processes counts for both.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import logging
 import multiprocessing
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from typing import Any
 from benchmarks.table import MODELS, RESULTS
 from compiler.deploy.benchmark import cpu_name
 from compiler.support.files import atomic_path, private_folder
+from compiler.tune.tuner import AGAIN
 
 _LOOK = 0.2
 """Seconds between two looks at what upstream has written down."""
@@ -86,18 +89,23 @@ def count_kiln(folder: Path) -> tuple[int, int]:
     """Return the trials in Kiln's log, and how many failed."""
     path = folder / "log.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return len(records), sum(record["status"] != "ok" for record in records)
+    trials = [record for record in records if record.get("note") != AGAIN]
+    return len(trials), sum(record["status"] != "ok" for record in trials)
 
 
 def count_metaschedule(folder: Path) -> tuple[int, int]:
-    """Return the trials in upstream's database, and how many failed: those have a time of 1e10 s."""
-    path = folder / "database_tuning_record.json"
-    if not path.exists():
-        return 0, 0
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
-    times = [json.loads(line)[1][1] for line in lines]
-    return len(times), sum(not each or min(each) >= 1e9 for each in times)
+    """Return the trials that upstream's scheduler has measured; which failed is not in its log yet."""
+    measured, sent = 0, 0
+    for path in (folder / "logs").glob("*task_scheduler.log"):
+        for line in path.read_text().splitlines():
+            if match := _SENT.search(line):
+                sent = int(match["count"])
+            elif "TaskScheduler picks Task" in line:
+                measured, sent = measured + sent, 0
+    return measured, 0
 
+
+_SENT = re.compile(r"Sending (?P<count>\d+) valid sample\(s\) to runner")
 
 Side = tuple[Callable[[str, int, float, Path], None], Callable[[Path], tuple[int, int]]]
 SIDES: dict[str, Side] = {"kiln": (kiln, count_kiln), "metaschedule": (metaschedule, count_metaschedule)}

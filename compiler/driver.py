@@ -300,6 +300,10 @@ def _tuned(target: Target, threads: int | None, logs: str | Path | None) -> Tune
     Raises:
         UsageError: a log cannot be read.
     """
+    if target.kind != "cpu":  # its kernels have no decisions yet
+        if logs is not None:
+            note(f"warning: kernels of {target.kind} cannot be tuned yet, '{logs}' is not read")
+        return Tuned()
     tuned, logged = read_tuned(target, threads or target.cores, [] if logs is None else [Path(logs)])
     for problem in logged.problems:
         note(f"warning: {problem}")

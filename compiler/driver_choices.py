@@ -211,15 +211,9 @@ def measure_choices(
         chooser = Chooser(model.mod, target, facts, log, records, run, measures, folder, spent)
         budget = session.budget(spent)
         left = _LONG if budget.seconds is None else budget.seconds - spent
-        if is_long(budget):
+        if budget.has(_LEAST_TRIALS, _LEAST_SECONDS):
             chooser.measure(Quiet(), left * _SHARE)
         return chooser.tuned
-
-
-def is_long(budget: Budget) -> bool:
-    """Tell whether a session has time for choices."""
-    trials, seconds = budget.trials, budget.seconds
-    return (trials is None or trials >= _LEAST_TRIALS) and (seconds is None or seconds >= _LEAST_SECONDS)
 
 
 def facts_of(device: Target, threads: int, session: Session) -> Facts:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from compiler.deploy import Session as DeviceSession
 from compiler.deploy.profile import kernel_seconds
 from compiler.driver import build_module
 from compiler.frontend.random_inputs import fresh_inputs
-from compiler.schedule.log import Log, read_log
+from compiler.schedule.log import Log
 from compiler.schedule.records import CHOICE, Record
 from compiler.schedule.tuned import MARGIN, Tuned, in_network
 from compiler.support.progress import note
 from compiler.target import Target
-from compiler.tune.bench import spread
+from compiler.tune.bench import FINEST, spread
+from compiler.tune.budget import Budget
 from compiler.tune.task import Task
 from compiler.tune.tuner import Facts, now
 
@@ -37,6 +38,15 @@ SECONDS = 3.0
 
 _BURSTS = 6
 """In how many turns."""
+
+
+_LEAST_TRIALS, _LEAST_SECONDS = 300, 120.0
+"""The shortest session at whose end this is done: the network is built several times for it."""
+
+
+def has_time(budget: Budget) -> bool:
+    """Tell whether a session is long enough to measure in the network."""
+    return budget.has(_LEAST_TRIALS, _LEAST_SECONDS)
 
 
 def measure_in_network(
@@ -73,7 +83,9 @@ def measure_in_network(
         at_rank = {task: found[rank] for task, found in options.items() if rank < len(found)}
         built, _ = build_module(model.mod, target, folder / str(rank), tuned=_pinned(chosen, at_rank))
         session = DeviceSession(built.library, model.signature, threads=facts.threads)
-        runs.append(_watch(session, session.prepare(arrays), [name for task in options for name in task.names]))
+        runs.append(
+            _watch(session, session.prepare(arrays), [name for task in options for name in task.names])
+        )
     times = in_turns(runs, SECONDS)
     with Log(path) as log:
         kept = 0
@@ -101,7 +113,7 @@ def _options(task: Task, chosen: Tuned) -> list[Mapping[str, Any]]:
 
 
 def _pinned(chosen: Tuned, decisions: Mapping[Task, Mapping[str, Any]]) -> Tuned:
-    """Return what makes the graph as it was `chosen`, and schedules kernels by `decisions`, others untuned."""
+    """Return what makes the graph as `chosen`, and schedules kernels by `decisions`, others untuned."""
     records = {
         name: each
         for name, each in chosen.records.items()
@@ -113,7 +125,9 @@ def _pinned(chosen: Tuned, decisions: Mapping[Task, Mapping[str, Any]]) -> Tuned
     return Tuned(records)
 
 
-def _watch(session: DeviceSession, prepared: Sequence[Any], names: Sequence[str]) -> Callable[[], dict[str, float]]:
+def _watch(
+    session: DeviceSession, prepared: Sequence[Any], names: Sequence[str]
+) -> Callable[[], dict[str, float]]:
     kernels = frozenset(names)
     return lambda: kernel_seconds(session, prepared, kernels)
 
@@ -127,7 +141,8 @@ def in_turns(runs: Sequence[Callable[[], dict[str, float]]], seconds: float) -> 
     for turn in range(_BURSTS):
         for place in sorted(range(len(runs)), reverse=bool(turn % 2)):
             runs[place]()
-            until, seen = time.perf_counter() + seconds / _BURSTS, []
+            until = time.perf_counter() + seconds / _BURSTS
+            seen: list[dict[str, float]] = []
             while len(seen) < 2 or time.perf_counter() < until:
                 seen.append(runs[place]())
             for name in seen[0]:
@@ -138,11 +153,16 @@ def in_turns(runs: Sequence[Callable[[], dict[str, float]]], seconds: float) -> 
 
 def _of(task: Task, times: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
     """Return the seconds of a call of a task by the turn: the mean over its calls."""
-    return tuple(sum(each) / task.calls for each in zip(*(times[name] for name in task.names), strict=True))
+    turns = zip(*(times[name] for name in task.names), strict=True)
+    return tuple(max(FINEST, sum(each) / task.calls) for each in turns)
 
 
 def _records(
-    task: Task, options: Sequence[Mapping[str, Any]], seconds: Sequence[tuple[float, ...]], facts: Facts, spent: float
+    task: Task,
+    options: Sequence[Mapping[str, Any]],
+    seconds: Sequence[tuple[float, ...]],
+    facts: Facts,
+    spent: float,
 ) -> list[Record]:
     return [
         facts.record(

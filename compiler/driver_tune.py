@@ -24,9 +24,9 @@ from compiler.deploy import choose_threads, use_threads, why_not_run
 from compiler.deploy.peak import interleaved_seconds, median_seconds
 from compiler.driver import build_module, host_builder
 from compiler.driver_boards import Elsewhere, Lab, at
-from compiler.driver_choices import Quiet, facts_of, is_long, measure_choices
+from compiler.driver_choices import Quiet, facts_of, measure_choices
 from compiler.driver_compress import compress, make_request
-from compiler.driver_network import measure_in_network
+from compiler.driver_network import has_time, measure_in_network
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.passes import optimize
 from compiler.passes.choices import laid_out
@@ -174,7 +174,7 @@ def tune(
                 mod, laid, path, session, listener or Quiet(), threads=count, builders=processes,
                 device=device, similar=others, start=start, away=away,
             )  # fmt: skip
-        if not lab.has_boards and is_long(tuner.budget):
+        if not lab.has_boards and has_time(tuner.budget):
             with stage("network"):
                 measure_in_network(
                     subject, device, path, tuner.tasks, chosen, tuner.facts, work / "network", tuner.elapsed()

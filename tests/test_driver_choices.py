@@ -4,13 +4,12 @@ import torch
 from torch import nn
 
 from compiler import frontend
-from compiler.driver_choices import CHOICE, is_long, measure_choices
+from compiler.driver_choices import CHOICE, measure_choices
 from compiler.passes.choices import Convolution, Residuals, residuals_site
 from compiler.schedule.log import read_log
 from compiler.schedule.records import identity
 from compiler.schedule.space import to_plain
 from compiler.target import load
-from compiler.tune.budget import Budget
 from compiler.tune.session import Session
 
 
@@ -61,6 +60,3 @@ def test_choices_are_measured_once_and_used(tmp_path):
 def test_short_sessions_have_no_time_for_it(tmp_path):
     _measured(tmp_path / "net.jsonl", tmp_path / "libraries", seconds=60.0)
     assert not read_log(tmp_path / "net.jsonl").records
-    assert is_long(Budget())
-    assert not is_long(Budget(trials=100))
-    assert is_long(Budget(trials=5000, seconds=1200))

@@ -54,14 +54,16 @@ def tuned_net(monkeypatch, tmp_path):
     return model, target, tasks, facts
 
 
-def _measured(net, path, chosen=Tuned(), facts=None):
+def _measured(net, path, chosen=None, facts=None):
     model, target, tasks, own = net
-    measure_in_network(model, target, path, tasks, chosen, facts or own, path.parent / "built", 3.0)
+    measure_in_network(
+        model, target, path, tasks, chosen or Tuned(), facts or own, path.parent / "built", 3.0
+    )
     return read_log(path).records
 
 
 def test_default_and_leaders_are_timed_where_they_run(tuned_net, tmp_path):
-    _model, target, tasks, facts = tuned_net
+    _model, target, tasks, _facts = tuned_net
     records = _measured(tuned_net, tmp_path / "net.jsonl")
     assert {record.rule for record in records} == {CHOICE}
     assert {record.calls for record in records} == {0}, "of no use to a search"
@@ -94,7 +96,7 @@ def test_the_times_are_of_the_kernels_named(tuned_net, tmp_path, monkeypatch):
 
     def watch(_session, _prepared, names):
         tuned = builds[-1]
-        spent = {name: 1e-3 for name in names}
+        spent = dict.fromkeys(names, 1e-3)
         for name in tasks[1].names:
             spent[name] = 2e-3 if tuned.records[tasks[1].workload].default else 1e-3
         return lambda: spent
@@ -110,12 +112,12 @@ def test_the_times_are_of_the_kernels_named(tuned_net, tmp_path, monkeypatch):
 
 
 def test_only_times_of_one_session_are_compared(tuned_net, tmp_path):
-    _model, target, tasks, facts = tuned_net
+    _model, target, _tasks, facts = tuned_net
     path = tmp_path / "net.jsonl"
     before = _measured(tuned_net, path)
     chosen, _ = read_tuned(target, 1, [path])
     later = replace(facts, session="second")
-    records = _measured(tuned_net, path, chosen, later)[len(before):]
+    records = _measured(tuned_net, path, chosen, later)[len(before) :]
     assert {record.session for record in records} == {"second"}
     quick = replace(before[1], seconds=(1e-9,))
     with path.open("a") as stream:

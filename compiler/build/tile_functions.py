@@ -192,9 +192,9 @@ def _decided(tile: Any, condition: Any, holds: bool) -> Any:
 def lowering_passes() -> list[Any]:
     """Return the ordered passes from a scheduled PrimFunc to what LLVM code is made of.
 
-    These are TVM's own for CPUs (`tvm.s_tir.pipeline`), with tiles made functions around storage planning, and
-    without those whose work LLVM does again: common subexpressions, statements that do nothing, and indices
-    split in another form took a sixth of all building, and changed no network's time by more than its noise.
+    These are TVM's own for CPUs (`tvm.s_tir.pipeline`), with tiles made functions around storage planning,
+    and without those whose work LLVM does again: common subexpressions, statements that do nothing, and
+    indices split in another form took a sixth of all building, and made no network faster.
     """
     s_tir, tir = tvm.s_tir.transform, tirx.transform
     return [

@@ -116,7 +116,7 @@ def traced(trace: Trace) -> Traced:
 
 
 def is_current(plain: Any) -> bool:
-    """Tell whether plain decisions, of any rule or as a choice by rules' names, are no trace of another TVM."""
+    """Tell whether plain decisions, of a rule or as a choice by rules' names, are no trace of another TVM."""
     for each in (plain, *plain.values()):
         if isinstance(each, Mapping) and each.get("trace") is not None and each.get("tvm") != tvm.__version__:
             return False

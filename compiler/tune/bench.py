@@ -28,7 +28,7 @@ NOISY = 0.1
 _ROUNDS = 3
 """How often at most. The quietest counts."""
 
-_FINEST = 1e-9
+FINEST = 1e-9
 """Seconds that a call takes at least: a board's clock may be coarse."""
 
 _SLOW = 1.08
@@ -204,7 +204,7 @@ def settled(
     ``sample(calls, repeats)`` gives `repeats` averages of so many calls. What takes much longer than `best`,
     the fastest so far, is not measured again.
     """
-    once = max(_FINEST, min(sample(1, 2)))
+    once = max(FINEST, min(sample(1, 2)))
     if once > patience.hopeless * best:
         return (once,)
     calls = min(_MOST_CALLS, max(1, round(patience.sample / once)))

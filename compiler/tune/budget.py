@@ -26,6 +26,12 @@ class Budget:
             self.seconds is not None and seconds >= self.seconds
         )
 
+    def has(self, trials: int, seconds: float) -> bool:
+        """Tell whether it is at least so many trials and seconds."""
+        return (self.trials is None or self.trials >= trials) and (
+            self.seconds is None or self.seconds >= seconds
+        )
+
     def trials_left(self, trials: int) -> int | None:
         """Return how many trials may follow `trials`; None for any number."""
         return None if self.trials is None else max(0, self.trials - trials)

@@ -27,12 +27,15 @@ def start(target: Target, tools: Tools, threads: int, patience: Patience) -> Non
     """Make the bench of this process."""
     global _bench
     obey()
+    # TVM's threads look for work so often before they sleep; by default for a tenth of a second, while the
+    # next trials are built.
+    os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "3000")
     if patience.memory:
         resource.setrlimit(resource.RLIMIT_AS, (patience.memory, patience.memory))
     from compiler.tune.bench import Bench
 
     _bench = Bench(target, tools, threads, patience)
-    # TVM's objects come and go by the thousand, and hold no cycles: looking for some took a tenth of the time.
+    # TVM makes objects by the thousand, without cycles: looking for some took a tenth of the time.
     gc.freeze()
     gc.set_threshold(_RARELY)
 

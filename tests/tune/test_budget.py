@@ -16,6 +16,13 @@ def test_the_first_limit_ends_it():
     assert not Budget().is_spent(10**9, 10**9)
 
 
+def test_whether_it_is_long():
+    assert Budget().has(1000, 300.0)
+    assert not Budget(trials=999).has(1000, 300.0)
+    assert not Budget(seconds=299.0).has(1000, 300.0)
+    assert Budget(trials=1000, seconds=300.0).has(1000, 300.0)
+
+
 def test_what_is_left():
     assert Budget(trials=10).trials_left(4) == 6
     assert Budget(trials=10).trials_left(40) == 0
