@@ -24,8 +24,8 @@ from typing import Any
 
 from benchmarks.table import MODELS, RESULTS
 from compiler.deploy.benchmark import cpu_name
+from compiler.schedule.records import AGAIN
 from compiler.support.files import atomic_path, private_folder
-from compiler.tune.tuner import AGAIN
 
 _LOOK = 0.2
 """Seconds between two looks at what upstream has written down."""

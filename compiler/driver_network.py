@@ -21,7 +21,7 @@ from compiler.deploy.profile import kernel_seconds
 from compiler.driver import build_module
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.schedule.log import Log
-from compiler.schedule.records import CHOICE, Record
+from compiler.schedule.records import AGAIN, CHOICE, Record
 from compiler.schedule.tuned import MARGIN, Tuned, in_network
 from compiler.support.progress import note
 from compiler.target import Target
@@ -174,6 +174,7 @@ def _records(
             default=plain == task.plain_default,
             calls=0,
             at=now(),
+            note=AGAIN,
             spent=round(spent, 3),
         )
         for plain, each in zip(options, seconds, strict=True)

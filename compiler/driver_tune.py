@@ -290,12 +290,12 @@ def tune_module(
         own, others = read_log(path), other_logs(target, path)
         for problem in (*own.problems, *others.problems):
             note(f"warning: {problem}")
-        # Of the same trial the last record counts: this log's.
-        trials, spent = recall(tasks, [*others.records, *own.records], facts)
-        known = sum(1 for task in tasks if task.first is not None)
-        if known and not trials:
-            note(f"{known} of {len(tasks)} kernels are known from earlier tunings")
-        past = past_of(tasks, [*others.records, *own.records], similar, facts.device, threads)
+        every = [*others.records, *own.records]
+        trials, spent = recall(tasks, every, facts)
+        past = past_of(tasks, every, similar, facts.device, threads, facts.session)
+        if past.hints and not trials:
+            count = len(past.hints)
+            note(f"{count} of {len(tasks)} kernels are known from earlier tunings: their best come first")
         if trials:
             note(f"going on after {trials} trials in {spent:.0f} s")
         weights = weights_of(tasks)

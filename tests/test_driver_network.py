@@ -119,7 +119,7 @@ def test_only_times_of_one_session_are_compared(tuned_net, tmp_path):
     later = replace(facts, session="second")
     records = _measured(tuned_net, path, chosen, later)[len(before) :]
     assert {record.session for record in records} == {"second"}
-    quick = replace(before[1], seconds=(1e-9,))
+    quick = replace(before[1], seconds=(1e-9,), at="2020-01-01T00:00:00+00:00")
     with path.open("a") as stream:
         stream.write(to_line(quick) + "\n")
     again, _ = read_tuned(target, 1, [path])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from compiler.schedule.records import Record, latest
+from compiler.schedule.records import Record, comparable
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,10 @@ def merged(records: Iterable[Record]) -> list[Record]:
 def compacted(records: Sequence[Record], count: int) -> list[Record]:
     """Return the fastest `count` of each work on each device, and the default's, in their order.
 
-    Of several records of one trial the last one counts.
+    Only those count that can be compared, see `compiler.schedule.records.comparable`.
     """
-    last = latest(records)
-    groups: dict[tuple[str, str, int], list[Record]] = {}
-    for record in last.values():
-        if record.status == "ok":
-            groups.setdefault(record.key, []).append(record)
-    kept: set[str] = set()
-    for group in groups.values():
-        kept |= {record.trial for record in sorted(group, key=lambda each: each.time)[:count]}
-        kept |= {record.trial for record in group if record.default}
-    return [record for record in last.values() if record.trial in kept]
+    kept: set[Record] = set()
+    for group in comparable(records).values():
+        fastest = sorted((each for each in group if each.seconds), key=lambda each: each.time)
+        kept.update([*fastest[:count], *(each for each in fastest if each.default)])
+    return [record for record in dict.fromkeys(records) if record in kept]

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,9 @@ FORMAT = 1
 CHOICE = "choice"
 """The rule of records of choices between graphs: see `compiler.passes.choices`. Kernels that were measured
 for one, and not for a network, have 0 calls."""
+
+AGAIN = "a leader, measured again"
+"""The note of a record that follows others of the same trial: the leaders of a work are measured in turns."""
 
 Status = Literal["ok", "wrong", "crashed", "timed out", "not built"]
 """How a trial ended: well; with other results than the default schedule's; with the death of the process that
@@ -161,10 +164,28 @@ def latest(records: Iterable[Record]) -> dict[str, Record]:
     return found
 
 
+def comparable(records: Iterable[Record]) -> dict[tuple[str, str, int], list[Record]]:
+    """Return by work, device and count of threads those records of which the fastest is the best.
+
+    A machine has good and bad minutes, and sessions are days apart. Leaders of one session were measured in
+    turns: where there are any, the last session's alone can be compared. Else it is the `latest` of each
+    trial.
+    """
+    groups: dict[tuple[str, str, int], list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.key, []).append(record)
+    return {key: _in_turns(group) for key, group in groups.items()}
+
+
+def _in_turns(records: Sequence[Record]) -> list[Record]:
+    leaders = [record for record in records if record.note == AGAIN]
+    if leaders:
+        _, last = max(enumerate(leaders), key=lambda each: (each[1].at, each[0]))
+        records = [record for record in leaders if record.session == last.session]
+    return list(latest(records).values())
+
+
 def best(records: Iterable[Record]) -> dict[tuple[str, str, int], Record]:
-    """Return the fastest record of each work, device and count of threads, of the `latest` of each trial."""
-    found: dict[tuple[str, str, int], Record] = {}
-    for record in latest(records).values():
-        if record.seconds and (record.key not in found or record.time < found[record.key].time):
-            found[record.key] = record
-    return found
+    """Return the fastest record of each work, device and count of threads, of those that are `comparable`."""
+    found = {key: min(group, key=lambda each: each.time) for key, group in comparable(records).items()}
+    return {key: record for key, record in found.items() if record.seconds}

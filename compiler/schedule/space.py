@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -79,6 +80,11 @@ def untuned(rule: str, space: Space[D]) -> D:
     """Choose what the cost formula of the rule chose."""
     del rule
     return space.default
+
+
+def key(plain: Mapping[str, Any]) -> str:
+    """Return the text that tells plain decisions apart."""
+    return json.dumps(plain, sort_keys=True)
 
 
 def to_plain(decisions: Any) -> dict[str, Any]:

@@ -72,7 +72,6 @@ def tuned_for(target: Target, threads: int, logged: Logged) -> Tuned:
         for record in logged.records
         if (record.device, record.threads) == (device, threads) and is_current(record.decisions)
     ]
-    mine = _last_networks(mine)
     fastest = {record.workload: record for record in best(mine).values()}
     for record in best(record for record in mine if record.default).values():
         if fastest[record.workload].time > (1 - MARGIN) * record.time:
@@ -86,17 +85,6 @@ def in_network(workload: str) -> str:
     Options are one rule's plain decisions, by its name.
     """
     return f"{_IN_NETWORK}{workload}"
-
-
-def _last_networks(records: Sequence[Record]) -> list[Record]:
-    """Leave out times in networks but for the last session of each work: only these can be compared."""
-    last: dict[str, Record] = {}
-    for record in records:
-        if record.workload.startswith(_IN_NETWORK):
-            last[record.workload] = max(last.get(record.workload, record), record, key=lambda each: each.at)
-    return [
-        each for each in records if each.workload not in last or each.session == last[each.workload].session
-    ]
 
 
 def log_folders(target: Target, more: Iterable[Path] = ()) -> list[Path]:

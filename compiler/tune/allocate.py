@@ -40,7 +40,7 @@ class Gains:
         """Return how many seconds a trial of a task may gain in one run of the network."""
         if task in self._exhausted or task.best is None:
             return 0.0
-        tried = len(task.records)
+        tried = len(task.tried)
         hope = _SURPRISE * task.total / _SOON * (_SOON / (_SOON + tried)) ** 2
         return self._last[task] * _FADES + hope
 

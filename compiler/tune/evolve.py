@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from tvm.s_tir import meta_schedule as ms
 
-from compiler.schedule.space import to_plain
+from compiler.schedule.space import key, to_plain
 from compiler.schedule.traces import TraceSpace, traced, tune_context
-from compiler.tune.propose import key
 from compiler.tune.task import Task
 
 _POPULATION, _NEW, _GENERATIONS = 32, 16, 1
@@ -39,7 +38,7 @@ class Evolved:
 
     def propose(self, task: Task, count: int, generator: np.random.Generator) -> list[Mapping[str, Any]]:
         """Return up to `count` plain decisions that no record of `task` has, the default first of all."""
-        if task.first is None and key(task.plain_default) not in _tried(task):
+        if task.first is None and key(task.plain_default) not in task.tried:
             return [task.plain_default]
         if task not in self._searches:
             self._searches[task] = _Search(task.space, int(generator.integers(1, 1 << 30)))
@@ -70,7 +69,7 @@ class _Search:
     def propose(self, task: Task, count: int) -> list[Mapping[str, Any]]:
         """Return up to `count` traces that were not tried, none when MetaSchedule finds no more."""
         self._tell(task)
-        tried = _tried(task)
+        tried = task.tried
         found: list[Mapping[str, Any]] = []
         for _ in range(_ATTEMPTS):
             candidates = self._strategy.generate_measure_candidates()
@@ -103,7 +102,3 @@ class _Search:
                         sch.trace, self._workload, [record.time], self._context.target, self._arguments
                     )
                 )
-
-
-def _tried(task: Task) -> set[str]:
-    return {key(record.decisions) for record in task.records.values()}

@@ -1,4 +1,4 @@
-"""What is known before a tuning begins: of other kernels by the same rules, and of similar devices."""
+"""What is known before a tuning begins: of earlier sessions, of other kernels, and of similar devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from compiler.schedule.records import Record, latest
+from compiler.schedule.records import Record, comparable, latest
 from compiler.schedule.space import from_plain, to_plain
 from compiler.tune.task import Task
 
@@ -50,11 +50,11 @@ def lesson_of(task: Task) -> Lesson:
 
 @dataclass(frozen=True)
 class Past:
-    """What earlier tunings say about a new one, beside the records of its own kernels on its own device.
+    """What earlier tunings say about a new one.
 
     Attributes:
-        lessons: by rule, of other kernels and other devices.
-        hints: by workload, the plain decisions that are best elsewhere.
+        lessons: by rule, of other sessions, kernels and devices.
+        hints: by workload, the plain decisions that were best there.
     """
 
     lessons: Mapping[str, Sequence[Lesson]] = field(default_factory=dict)
@@ -62,31 +62,42 @@ class Past:
 
 
 def past_of(
-    tasks: Sequence[Task], records: Iterable[Record], similar: Iterable[Record], device: str, threads: int
+    tasks: Sequence[Task],
+    records: Iterable[Record],
+    similar: Iterable[Record],
+    device: str,
+    threads: int,
+    session: str | None = None,
 ) -> Past:
     """Return what `records` and `similar` say about the tuning of `tasks` on `threads` threads of `device`.
 
     `records` of `device` count whole; those on another count of threads, and the `similar` ones of other
-    devices, less, and their best give hints. Other devices' among `records` have no say.
+    devices, less. The best of all of them give hints. Other devices' among `records` have no say, and what
+    `session` measured of `tasks` they hold themselves.
     """
-    groups: dict[tuple[str, str, int], list[Record]] = {}
-    here = [record for record in records if record.device == device]
-    for record in latest([*similar, *here]).values():
-        groups.setdefault(record.key, []).append(record)
+    here = [record for record in records if record.device == device and record.session != session]
+    every = [*similar, *here]
     known = {task.workload: task for task in tasks}
-    lessons: dict[str, list[Lesson]] = {task.rule: [] for task in tasks}
     hints: dict[str, list[Mapping[str, Any]]] = {}
-    for (workload, of_device, of_threads), group in groups.items():
-        near = (of_device, of_threads) == (device, threads)
-        task = known.get(workload)
-        if near and task is not None:
-            continue  # the task holds these itself
-        if not near and task is not None:
-            hints.setdefault(workload, []).extend(_best_few(task, group))
+    for (workload, *_), group in comparable(every).items():
+        if workload in known:
+            hints.setdefault(workload, []).extend(_best_few(known[workload], group))
+    lessons: dict[str, list[Lesson]] = {task.rule: [] for task in tasks}
+    for group in _sessions(every):
+        workload, of_device, of_threads = group[0].key
+        weight = 1.0 if (of_device, of_threads) == (device, threads) else _FAR
         for rule in {record.rule for record in group} & lessons.keys():
             of_rule = _spread([record for record in group if record.rule == rule])
-            lessons[rule].append(Lesson(workload, of_rule[0].flops, math.nan, of_rule, 1.0 if near else _FAR))
-    return Past({rule: _cut(found) for rule, found in lessons.items()}, hints)
+            lessons[rule].append(Lesson(workload, of_rule[0].flops, math.nan, of_rule, weight))
+    return Past({rule: _cut(found) for rule, found in lessons.items()}, {w: h for w, h in hints.items() if h})
+
+
+def _sessions(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the latest record of each trial, those of each work and session together: they can be ranked."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in latest(records).values():
+        groups.setdefault((*record.key, record.session), []).append(record)
+    return list(groups.values())
 
 
 def _best_few(task: Task, records: Sequence[Record]) -> list[Mapping[str, Any]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from compiler.schedule.space import from_plain, to_plain
+from compiler.schedule.space import from_plain, key, to_plain
 from compiler.tune.model import CostModel
 from compiler.tune.past import Lesson
 from compiler.tune.task import Task
@@ -26,7 +25,7 @@ class Proposer(Protocol):
     """Proposes decisions for the tasks of one rule."""
 
     def propose(self, task: Task, count: int, generator: np.random.Generator) -> list[Mapping[str, Any]]:
-        """Return up to `count` plain decisions that no record of `task` has; none if there are no more."""
+        """Return up to `count` plain decisions of `task` that were not tried; none if there are no more."""
 
 
 class Ranked:
@@ -46,8 +45,8 @@ class Ranked:
 def propose(
     task: Task, model: CostModel, count: int, generator: np.random.Generator
 ) -> list[Mapping[str, Any]]:
-    """Return up to `count` plain decisions of `task` that no record has, the default first of all."""
-    tried = {key(record.decisions) for record in task.records.values()}
+    """Return up to `count` plain decisions of `task` that were not tried, the default first of all."""
+    tried = task.tried
     chosen: list[Mapping[str, Any]] = []
 
     def take(candidates: Sequence[Mapping[str, Any]], most: int) -> None:
@@ -67,11 +66,6 @@ def propose(
         take([pool[place] for place in order], max(1, round(count * (1 - _BLIND))))
     take(blind, count)
     return chosen
-
-
-def key(plain: Mapping[str, Any]) -> str:
-    """Return the text that tells plain decisions apart."""
-    return json.dumps(plain, sort_keys=True)
 
 
 def _candidates(task: Task, generator: np.random.Generator) -> list[Mapping[str, Any]]:

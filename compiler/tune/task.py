@@ -12,7 +12,7 @@ from tvm import relax, tirx
 from compiler.schedule.apply import GENERIC, schedule_kernel
 from compiler.schedule.cost import bytes_of, flops_of
 from compiler.schedule.records import Record
-from compiler.schedule.space import Space, to_plain
+from compiler.schedule.space import Space, key, to_plain
 from compiler.schedule.workload import workload_of
 from compiler.target import Target
 
@@ -34,7 +34,8 @@ class Task:
         space: what that may decide.
         flops: operations of one call, None where that is not known.
         bytes: that one call has to move, None where that is not known.
-        records: of trials, by their plain decisions as JSON.
+        records: of this session's trials, by their plain decisions as JSON.
+        before: the decisions that other sessions tried, as texts.
         best: the fastest record, None before there is one.
         first: the record of the default.
     """
@@ -49,6 +50,7 @@ class Task:
     flops: float | None
     bytes: int | None
     records: dict[str, Record] = field(default_factory=dict)
+    before: set[str] = field(default_factory=set)
     best: Record | None = None
     first: Record | None = None
 
@@ -59,6 +61,11 @@ class Task:
             self.first = record
         fastest = min(self.records.values(), key=lambda each: each.time)
         self.best = fastest if fastest.seconds else None
+
+    @property
+    def tried(self) -> set[str]:
+        """The decisions that need no other trial, as texts."""
+        return self.before | {key(record.decisions) for record in self.records.values()}
 
     @property
     def time(self) -> float:

@@ -1,7 +1,7 @@
 """The search: propose, measure, record, learn, until the budget is spent or nothing is to be gained.
 
 defaults   every task's untuned decisions, so that all gains can be told
-similar    what is best elsewhere, where that is known
+known      what was best in earlier sessions and elsewhere: times of another day cannot be compared
 batches    the task that promises most gets a batch of trials
 leaders    the best few of each task once more, in turns: the luckiest measurement must not win
 """
@@ -17,14 +17,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from compiler.schedule.records import Record
-from compiler.schedule.space import from_plain
+from compiler.schedule.records import AGAIN, Record
+from compiler.schedule.space import from_plain, key
 from compiler.schedule.traces import TraceSpace
 from compiler.tune.allocate import Gains
 from compiler.tune.budget import Budget
 from compiler.tune.evolve import Evolved
 from compiler.tune.past import Past
-from compiler.tune.propose import Proposer, Ranked, key
+from compiler.tune.propose import Proposer, Ranked
 from compiler.tune.task import Task
 from compiler.tune.trial import Outcome, Trial
 
@@ -32,9 +32,6 @@ _BATCH = 16
 _LEADERS = 3
 _TURNS = 3
 """How often each leader is measured at the end."""
-
-AGAIN = "a leader, measured again"
-"""The note of a record that follows another of the same trial."""
 
 _NEGLIGIBLE = 0.0005
 """The part of the network's time below which another batch is not worth its while."""
@@ -94,20 +91,25 @@ def now() -> str:
 
 
 def recall(tasks: Sequence[Task], records: Iterable[Record], facts: Facts) -> tuple[int, float]:
-    """Give tasks what was recorded of them; return the trials and seconds of this session so far.
+    """Give tasks what this session recorded of them; return its trials and seconds so far.
 
-    Decisions that are not legal any more, for another Kiln had them, are of no use.
+    What others tried is not tried again, but their times are of other days. Decisions that are not legal any
+    more, for another Kiln had them, are of no use.
     """
     known = {task.workload: task for task in tasks}
     trials, spent = 0, 0.0
     for record in records:
-        if record.session == facts.session:
+        own = record.session == facts.session
+        if own:
             trials, spent = trials + 1, max(spent, record.spent)
         task = known.get(record.workload)
         if task is None or record.key != (task.workload, facts.device, facts.threads):
             continue
         if record.rule == task.rule and from_plain(record.decisions, task.space) is not None:
-            task.take(record)
+            if own:
+                task.take(record)
+            else:
+                task.before.add(key(record.decisions))
     return trials, spent
 
 
@@ -156,7 +158,7 @@ class Tuner:
         self.listener.phase("defaults")
         self._measure([(task, task.plain_default) for task in self.tasks if task.first is None])
         if self.past.hints:
-            self.listener.phase("similar")
+            self.listener.phase("known")
             self._hints()
         self.listener.phase("search")
         self._search()
@@ -193,7 +195,7 @@ class Tuner:
         return time.monotonic() - self._began
 
     def _hints(self) -> None:
-        """Measure what is best elsewhere, of the longest kernels first, as far as the budget goes."""
+        """Measure what was best before or elsewhere, the longest kernels first, as far as the budget goes."""
         for task in sorted(self.tasks, key=lambda each: -each.total):
             if self.budget.is_spent(self.trials, self.elapsed()):
                 return
@@ -233,7 +235,8 @@ class Tuner:
         for task in self.tasks:
             fastest = sorted(task.records.values(), key=lambda each: each.time)[:_LEADERS]
             leaders = [each for each in fastest if each.seconds]
-            if not leaders or task.best is task.first:
+            # Where an earlier session's best has lost, it has to be said once more that the default won.
+            if not leaders or (task.best is task.first and task.workload not in self.past.hints):
                 continue
             if task.first is not None and task.first not in leaders:
                 leaders.append(task.first)

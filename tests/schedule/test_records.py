@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from compiler.schedule.records import Record, best, from_line, identity, to_line
+from compiler.schedule.records import AGAIN, Record, best, comparable, from_line, identity, to_line
 from compiler.target import load
 
 RECORD = Record(
@@ -74,6 +74,23 @@ def test_the_time_is_the_median_and_the_fastest_is_the_best():
     # A lucky measurement does not count once it was repeated.
     again = dataclasses.replace(RECORD, seconds=(4e-6,))
     assert best([RECORD, slower, again]) == {RECORD.key: slower}
+
+
+def test_only_what_one_session_measured_in_turns_is_compared():
+    def made(rows, seconds, session, at, note=AGAIN):
+        return dataclasses.replace(
+            RECORD, decisions={"tile": [rows, 1]}, seconds=(seconds,), session=session, at=at, note=note
+        )
+
+    good_day = [made(1, 1e-6, "good", "2026-01-01"), made(2, 2e-6, "good", "2026-01-01")]
+    bad_day = [made(1, 5e-6, "bad", "2026-01-02"), made(2, 4e-6, "bad", "2026-01-02")]
+    search = made(3, 1e-7, "bad", "2026-01-02", note="")
+    cut_off = made(1, 1e-8, "later", "2026-01-03", note="")
+    every = [*good_day, search, *bad_day, cut_off]
+    assert best(every) == {RECORD.key: bad_day[1]}
+    assert comparable(every) == {RECORD.key: bad_day}
+    assert best([*bad_day, *good_day]) == {RECORD.key: bad_day[1]}, "logs are read in any order"
+    assert best([search, cut_off]) == {RECORD.key: cut_off}
 
 
 def test_a_trial_is_the_same_however_its_decisions_are_ordered():

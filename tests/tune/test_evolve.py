@@ -7,10 +7,9 @@ from tvm import relax, topi
 
 from compiler.schedule.log import Log, read_log
 from compiler.schedule.records import Record
-from compiler.schedule.space import from_plain
+from compiler.schedule.space import from_plain, key
 from compiler.tune.budget import Budget
 from compiler.tune.evolve import Evolved
-from compiler.tune.propose import key
 from compiler.tune.task import Task, find_tasks
 from compiler.tune.trial import Outcome
 from compiler.tune.tuner import Tuner, recall

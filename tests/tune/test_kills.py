@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 
 from compiler.schedule.log import read_log
+from compiler.schedule.records import AGAIN
 from compiler.tune.session import Session, begin_or_resume, end
-from compiler.tune.tuner import AGAIN
 
 ROOT = Path(__file__).parent.parent.parent
 TRIALS = 200

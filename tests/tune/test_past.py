@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from compiler.schedule.log import Log, read_log
-from compiler.schedule.records import Record
+from compiler.schedule.records import AGAIN, Record, best
 from compiler.schedule.space import to_plain
 from compiler.tune.budget import Budget
 from compiler.tune.model import CostModel
@@ -51,9 +51,23 @@ def test_the_best_elsewhere_is_tried_right_after_the_default(tmp_path):
         given.plain_default,
         *(plain for _, plain in fastest),
     ]
-    assert list(heard.phases)[:2] == ["defaults", "similar"]
+    assert list(heard.phases)[:2] == ["defaults", "known"]
     assert {record.device for record in logged} == {DEVICE}
     assert all(record.key[1] == DEVICE for record in given.records.values())
+
+
+def test_the_best_of_an_earlier_session_that_lost_is_given_up(tmp_path):
+    """Its times were those of a lucky day; the default is faster, and that has to be in the log."""
+    given = task()
+    slowest = max(map(to_plain, given.space), key=seconds)
+    lucky = dataclasses.replace(
+        records(given)[0], decisions=slowest, default=False, seconds=(1e-9,), note=AGAIN, session="lucky",
+        at="2026-01-01",
+    )  # fmt: skip
+    past = past_of([given], [lucky], [], DEVICE, 2, FACTS.session)
+    assert past.hints == {given.workload: [slowest]}
+    _measures, _heard, logged = run(given, past, tmp_path, 2)
+    assert best([lucky, *logged])[given.workload, DEVICE, 2].decisions == given.plain_default
 
 
 def test_hints_are_not_measured_beyond_the_budget(tmp_path):
@@ -76,9 +90,24 @@ def test_other_threads_of_this_device_give_hints_and_other_devices_none():
     given = task()
     assert past_of([given], records(given, threads=1), [], DEVICE, 2).hints
     assert not past_of([given], records(given, OTHER), [], DEVICE, 2).hints
-    own = past_of([given], records(given), [], DEVICE, 2)
+    earlier = past_of([given], records(given), [], DEVICE, 2, "now")
+    assert earlier.hints
+    assert len(earlier.lessons["conv2d"]) == 1
+    now = [dataclasses.replace(each, session="now") for each in records(given)]
+    own = past_of([given], now, [], DEVICE, 2, "now")
     assert not own.hints, "the task holds these itself"
     assert not own.lessons["conv2d"]
+
+
+def test_sessions_are_ranked_each_on_its_own():
+    """All times of a bad day are longer than those of a good one: no reason to think ill of its decisions."""
+    given = task()
+    days = [
+        *(dataclasses.replace(each, session="good") for each in records(given)),
+        *(dataclasses.replace(each, session="bad") for each in records(given, factor=2.0)[:30]),
+    ]
+    lessons = past_of([given], days, [], DEVICE, 2, "now").lessons["conv2d"]
+    assert [len({each.session for each in lesson.records}) for lesson in lessons] == [1, 1]
 
 
 @pytest.mark.parametrize("device", [DEVICE, OTHER])
@@ -136,6 +165,11 @@ def test_learning_from_many_records_is_bounded():
 
 def test_recalled_are_only_decisions_that_are_still_legal():
     given, known = task(rows=4), records(task(rows=28))
+    others = [dataclasses.replace(each, session="yesterday") for each in known]
+    assert recall([given], others, FACTS) == (0, 0.0)
+    assert not given.records
+    assert given.before == given.tried != set()
+    known = [dataclasses.replace(each, session=FACTS.session) for each in known]
     recall([given], known, FACTS)
     assert given.first is not None
     assert {each.decisions["tile"]["rows"] for each in given.records.values()} <= {1, 2, 3, 4}
