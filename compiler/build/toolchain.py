@@ -47,6 +47,42 @@ class Linker:
             words.append("-lm")
         run_tool(words, folder)
 
+    def compile(self, source: str, output: str, folder: Path, *flags: str) -> None:
+        """Compile one C file, relative to `folder` as its object is, for use in a library or a program.
+
+        Raises:
+            BuildError: the tool is missing or fails.
+        """
+        run_tool(
+            [*self.command, *self.flags, "-std=c11", "-O2", "-fPIC", *flags, "-c", source, "-o", output],
+            folder,
+        )
+
+    def archive(self, objects: list[str], output: Path, folder: Path) -> None:
+        """Put `objects` into the static library `output`.
+
+        Raises:
+            BuildError: the tool is missing or fails.
+        """
+        run_tool([*self._archiver(), "rcs", str(output), *objects], folder)
+
+    def program(self, inputs: list[str], output: Path, folder: Path, *flags: str) -> None:
+        """Link `inputs` (objects and C files, relative to `folder`) into a program.
+
+        Raises:
+            BuildError: the tool is missing or fails.
+        """
+        words = [*self.command, *self.flags, "-std=c11", "-O2", *flags, "-o", str(output), *inputs, "-lm"]
+        run_tool([*words, *([] if self.os == "macos" else ["-pthread"])], folder)
+
+    def _archiver(self) -> list[str]:
+        """Return the words of what makes static libraries: it comes with the compiler."""
+        if self.command[1:3] == ("-m", "ziglang"):
+            return [*self.command[:3], "ar"]
+        name = Path(self.command[0]).name
+        beside = [name.replace(each, "ar") for each in ("gcc", "clang", "cc") if name.endswith(each)]
+        return [next((each for each in (*beside, "ar", "llvm-ar") if shutil.which(each)), "ar")]
+
 
 def linker_for(target: Target) -> Linker:
     """Return what links for `target`: its own compiler, this machine's, or zig.
@@ -76,6 +112,25 @@ def linker_for(target: Target) -> Linker:
         )
     zig = (sys.executable, "-m", "ziglang", "cc", "-target", chain.zig)
     return Linker(zig, chain.flags, target.os, open_libc)
+
+
+def static_linker_for(target: Target) -> Linker:
+    """Return what links programs for `target` that need nothing, not even a C library: zig, with musl.
+
+    Raises:
+        BuildError: zig is not installed, or the target is no Linux.
+    """
+    if target.os != "linux":
+        raise BuildError(
+            f"expected Linux for a program without a C library, got '{target.name}' ({target.os})"
+        )
+    if importlib.util.find_spec("ziglang") is None:
+        raise BuildError("a program without a C library is linked by zig: pip install ziglang")
+    triple = target.toolchain.zig or target.triple
+    abi = "musleabihf" if triple.partition(".")[0].endswith("eabihf") else "musl"
+    arch = triple.partition("-")[0]
+    zig = (sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-{abi}")
+    return Linker((*zig, "-static", "-s"), (), target.os)
 
 
 def run_tool(words: list[str], folder: Path) -> str:

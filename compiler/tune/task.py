@@ -90,7 +90,8 @@ class Task:
 
 def find_tasks(mod: Any, target: Target) -> list[Task]:
     """Return the tasks of an optimized module: kernels whose rule has something to decide, each work once."""
-    calls = _calls(mod)
+    # What only gives a tensor another shape becomes no call of a kernel.
+    calls = _calls(relax.transform.RewriteDataflowReshape()(mod))
     found: dict[str, Task] = {}
     for variable, function in mod.functions_items():
         if not isinstance(function, tirx.PrimFunc) or variable.name_hint not in calls:

@@ -103,7 +103,7 @@ def test_columns_are_summed_in_tiles_too():
     assert tiled
 
 
-def test_kernels_of_two_outputs_and_small_ones_are_no_tasks():
+def test_kernels_of_two_outputs_small_ones_and_other_shapes_are_no_tasks():
     x = relax.Var("x", relax.TensorType((4, 64, 96), "float32"))
     small = relax.Var("small", relax.TensorType((4, 6, 9), "float32"))
     builder = relax.BlockBuilder()
@@ -112,7 +112,8 @@ def test_kernels_of_two_outputs_and_small_ones_are_no_tasks():
             halves = builder.emit_te(topi.split, x, 2, 1)
             turned = builder.emit_te(topi.transpose, x, [0, 2, 1])
             little = builder.emit_te(topi.transpose, small, [0, 2, 1])
-            out = builder.emit_output(relax.Tuple([halves, turned, little]))
+            flat = builder.emit_te(topi.reshape, turned, [4, 64 * 96])
+            out = builder.emit_output(relax.Tuple([halves, turned, little, flat]))
         builder.emit_func_output(out)
     (found,) = find_tasks(builder.finalize(), HOST)
     assert found.workload.startswith("T_transpose 4x64x96 -> 4x96x64")

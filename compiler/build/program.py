@@ -1,0 +1,222 @@
+"""A network as a list of kernel calls over planned memory: what the ahead-of-time library does, step by step.
+
+Where the virtual machine looks at each tensor when it runs, here all shapes are known when the library is
+built, so a call is no more than addresses: of weights, of the arena, of the caller's own inputs and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from compiler.build.memory_plan import Lifetime, MemoryPlan, aligned, plan_memory
+from compiler.support.errors import BuildError
+
+Kind = Literal["input", "output", "arena", "weight"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is: the number of an input or output, or an offset in bytes."""
+
+    kind: Kind
+    at: int
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and dtype of a tensor, dense in C order."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return max(1, int(np.prod(self.shape, dtype=np.int64)) * int(tvm.DataType(self.dtype).bits) // 8)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of a kernel: where its arguments are, inputs first."""
+
+    kernel: str
+    arguments: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a run does.
+
+    Attributes:
+        inputs: of the network.
+        outputs: of the network.
+        steps: in order.
+        staging: for each input, then each output, the offset of its copy in the arena: used where the
+            caller's own memory is not aligned.
+        plan: of the arena.
+        weights: arrays by their offsets in the file of weights.
+        copies: outputs that no kernel writes, from where they are: an input, a weight, another output.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    steps: tuple[Step, ...]
+    staging: tuple[int, ...]
+    plan: MemoryPlan
+    weights: dict[int, np.ndarray] = field(compare=False)
+    weight_bytes: int = 0
+    copies: tuple[tuple[int, Place], ...] = ()
+
+
+def program_of(mod: tvm.IRModule) -> Program:
+    """Return the program of a scheduled module's ``main``.
+
+    Raises:
+        BuildError: a shape is known only when it runs, or something is no call of a kernel.
+    """
+    step = relax.transform
+    passes = [step.RewriteDataflowReshape(), step.ToNonDataflow(), step.RemovePurityChecking()]
+    main = tvm.transform.Sequential(passes)(mod)["main"]
+    return _Reader(main).program()
+
+
+@dataclass(eq=False)
+class _Tensor:
+    """A tensor while it is read: which steps write and read it."""
+
+    spec: TensorSpec
+    kind: Kind
+    number: int = 0
+    first: int = -1
+    last: int = -1
+
+
+class _Reader:
+    """Reads a function's bindings into calls over tensors."""
+
+    def __init__(self, main: Any) -> None:
+        self._main = main
+        self._values: dict[Any, Any] = {}
+        self._tensors: list[_Tensor] = []
+        self._calls: list[tuple[str, list[_Tensor]]] = []
+        self._weights: dict[int, np.ndarray] = {}
+        self._constants: list[tuple[Any, _Tensor]] = []
+        self._end = 0
+
+    def program(self) -> Program:
+        """Read all, then plan."""
+        inputs = [self._new(_spec(each.ty), "input", number) for number, each in enumerate(self._main.params)]
+        self._values = dict(zip(self._main.params, inputs, strict=True))
+        for block in self._main.body.blocks:
+            for binding in block.bindings:
+                self._values[binding.var] = self._read(binding.value)
+        results = self._values[self._main.body.body] if isinstance(self._main.body.body, relax.Var) else None
+        results = self._read(self._main.body.body) if results is None else results
+        outputs: Sequence[_Tensor] = results if isinstance(results, list) else [results]
+        return self._planned(inputs, outputs)
+
+    def _new(self, spec: TensorSpec, kind: Kind, number: int = 0) -> _Tensor:
+        tensor = _Tensor(spec, kind, number)
+        self._tensors.append(tensor)
+        return tensor
+
+    def _read(self, value: Any) -> Any:
+        """Return the tensor that an expression is, or the list of them."""
+        if isinstance(value, relax.Var):
+            return self._values[value]
+        if isinstance(value, tvm.ir.GenericConst):
+            return self._weight(value)
+        if isinstance(value, relax.Tuple):
+            return [self._read(each) for each in value.fields]
+        if isinstance(value, relax.TupleGetItem):
+            return self._read(value.tuple_value)[value.index]
+        if isinstance(value, relax.Call):
+            name = getattr(value.op, "name", str(value.op))
+            if name == "relax.call_tir":
+                return self._call(value)
+            if name == "relax.reshape":
+                return self._read(value.args[0])  # dense either way: the same bytes
+        raise BuildError(f"expected calls of kernels, got `{str(value).splitlines()[0][:120]}`")
+
+    def _call(self, call: Any) -> Any:
+        kernel, arguments = call.args[0].name_hint, [self._read(each) for each in call.args[1].fields]
+        if len(call.args) > 2:
+            raise BuildError(f"the kernel '{kernel}' takes sizes that are known only when it runs")
+        types = call.ty_args[0]
+        many = isinstance(types, relax.TupleType)
+        results = [self._new(_spec(each), "arena") for each in (types.fields if many else [types])]
+        step = len(self._calls)
+        for each in results:
+            each.first = each.last = step
+        for each in arguments:
+            each.last = step
+        self._calls.append((kernel, [*arguments, *results]))
+        return results if many else results[0]
+
+    def _weight(self, constant: Any) -> _Tensor:
+        for known, tensor in self._constants:
+            if known.same_as(constant):
+                return tensor
+        array = constant.value.numpy()
+        tensor = _Tensor(TensorSpec(tuple(array.shape), str(constant.value.dtype)), "weight", self._end)
+        self._weights[self._end] = array
+        self._end += aligned(tensor.spec.size)
+        self._constants.append((constant, tensor))
+        return tensor
+
+    def _planned(self, inputs: Sequence[_Tensor], outputs: Sequence[_Tensor]) -> Program:
+        """Give every tensor its place: what leaves the network is written where the caller wants it."""
+        end, copies = len(self._calls), []
+        written: list[_Tensor] = []
+        for number, tensor in enumerate(outputs):
+            if tensor.kind == "arena":
+                tensor.kind, tensor.number = "output", number
+                tensor.last = end
+                written.append(tensor)
+            else:
+                copies.append((number, tensor))
+        planned = [tensor for tensor in self._tensors if tensor.kind != "weight"]
+        for tensor in inputs:
+            tensor.first, tensor.last = 0, max(0, tensor.last)
+        plan = plan_memory([Lifetime(each.spec.size, each.first, each.last) for each in planned])
+        offsets = dict(zip(map(id, planned), plan.offsets, strict=True))
+        places = {
+            id(each): self._place(each, offsets) for each in (*planned, *(t for _, t in self._constants))
+        }
+        steps = tuple(
+            Step(kernel, tuple(places[id(each)] for each in every)) for kernel, every in self._calls
+        )
+        staging = [offsets[id(each)] for each in inputs]
+        staging += [offsets[id(each)] if each in written else 0 for each in outputs]
+        return Program(
+            tuple(each.spec for each in inputs),
+            tuple(each.spec for each in outputs),
+            steps,
+            tuple(staging),
+            plan,
+            self._weights,
+            self._end,
+            tuple((number, places[id(tensor)]) for number, tensor in copies),
+        )
+
+    @staticmethod
+    def _place(tensor: _Tensor, offsets: dict[int, int]) -> Place:
+        return Place(tensor.kind, offsets[id(tensor)] if tensor.kind == "arena" else tensor.number)
+
+
+def _spec(type_: Any) -> TensorSpec:
+    """Return what a tensor's type says.
+
+    Raises:
+        BuildError: an extent is known only when it runs.
+    """
+    shape = getattr(type_, "shape", None)
+    if shape is None or not all(isinstance(extent, tvm.tirx.IntImm) for extent in shape):
+        raise BuildError(f"expected tensors of known shapes, got {type_}")
+    return TensorSpec(tuple(int(extent) for extent in shape), str(type_.dtype))

@@ -1,0 +1,86 @@
+"""An ahead-of-time library from Python: numpy in, numpy out, nothing else loaded."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from compiler.deploy.aot import AotModel, AotTensor
+from compiler.support.errors import BuildError, InputError
+from tests.build.test_aot import Branches, built
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    return Branches().eval()
+
+
+@pytest.fixture(scope="module")
+def library(net, tmp_path_factory):
+    return built(net, (torch.randn(1, 3, 13, 11),), tmp_path_factory.mktemp("aot")).shared
+
+
+def test_it_says_what_it_takes_and_computes_it(net, library):
+    x = np.random.default_rng(0).standard_normal((1, 3, 13, 11), np.float32)
+    with AotModel(library, "net", threads=2) as model:
+        (given,) = model.inputs
+        assert (given.dtype, given.shape) == ("float32", x.shape)
+        assert [each.shape for each in model.outputs] == [(1, 10), (1, 16, 13, 11)]
+        assert model.threads == 2
+        with torch.no_grad():
+            wanted = [each.numpy() for each in net(torch.from_numpy(x))]
+        got, seconds = model.timed(x)
+        for arrays in (got, model(x), model(np.asfortranarray(x))):
+            for one, other in zip(arrays, wanted, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        assert len(seconds) == len(model.steps) > 3
+        assert all(0 <= each < 1 for each in seconds)
+        assert any("conv2d" in step.kernel for step in model.steps)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "line"),
+    [
+        ([], "expected 1 inputs, got 0"),
+        (
+            [np.zeros((1, 3, 13, 12), np.float32)],
+            r"expected float32 \(1, 3, 13, 11\), got float32 \(1, 3, 13, 12\)",
+        ),
+        ([np.zeros((1, 3, 13, 11))], "got float64"),
+        ([3], "got int"),
+    ],
+)
+def test_what_does_not_fit_is_refused(library, inputs, line):
+    with AotModel(library, "net", 1) as model, pytest.raises(InputError, match=line):
+        model(*inputs)
+
+
+def test_a_closed_model_runs_no_more(library):
+    model = AotModel(library, "net", 1)
+    model.close()
+    model.close()
+    with pytest.raises(InputError, match="closed"):
+        model(np.zeros((1, 3, 13, 11), np.float32))
+
+
+def test_other_files_and_names_are_told(library, tmp_path):
+    with pytest.raises(BuildError, match="cannot be loaded as a library of the model 'other'"):
+        AotModel(library, "other")
+    (tmp_path / "text.so").write_text("no library")
+    with pytest.raises(BuildError, match="cannot be loaded"):
+        AotModel(tmp_path / "text.so", "net")
+    with pytest.raises(BuildError, match="expected 1 to 64 threads, got 900"):
+        AotModel(library, "net", 900)
+
+
+def test_memory_of_tensors_is_aligned():
+    assert AotTensor("x", "bfloat16", (3, 5)).empty().ctypes.data % 64 == 0
+
+
+def test_neither_tvm_nor_torch_is_loaded():
+    code = "import sys, compiler.deploy.aot; print([m for m in ('torch', 'tvm') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
