@@ -34,7 +34,7 @@ class AotLibrary:
         header: ``MODEL.h``.
         runner: ``MODEL-run``, a program that needs no library; None where nothing can link one.
         program: what a run does.
-        scratch: bytes that kernels need for each thread beside the arena.
+        scratch: bytes that kernels need beside the arena for each thread but the caller's.
     """
 
     shared: Path
@@ -55,13 +55,15 @@ def build_aot(
     Raises:
         BuildError: a shape is known only when it runs, a kernel cannot be compiled, or a tool fails.
     """
-    program = program_of(mod)
     with tempfile.TemporaryDirectory(prefix=".aot.", dir=folder) as name:
         work = Path(name)
-        kernels = write_plain_kernels(_kernels(mod, program, names), target, work / "kernels.o")
+        functions = _kernels(mod)
+        by_symbol = {names.kernel(name): function for name, function in functions.items()}
+        kernels = write_plain_kernels(by_symbol, target, work / "kernels.o")
+        program = program_of(mod, {name: kernels.caller[names.kernel(name)] for name in functions})
         _write_weights(program.weights, program.weight_bytes, work / "weights.bin")
         files = {
-            f"{names.model}.h": header(program, names, kernels.scratch),
+            f"{names.model}.h": header(program, names, kernels.worker),
             f"{names.model}.c": source(program, names),
             f"{names.model}_run.c": runner(names, tolerance),
             "weights.c": _weights_source(target, names.model),
@@ -77,7 +79,7 @@ def build_aot(
             each.replace(folder / each.name) for each in (*made, work / f"{names.model}.h")
         )
         run = None if program_file is None else program_file.replace(folder / program_file.name)
-    return AotLibrary(shared, static, head, run, program, kernels.scratch)
+    return AotLibrary(shared, static, head, run, program, kernels.worker)
 
 
 def _linked(target: Target, model: str, work: Path) -> tuple[Path, Path]:
@@ -114,13 +116,11 @@ def _exports(model: str) -> str:
     return f"{{ global:{names} local: *; }};\n"
 
 
-def _kernels(mod: tvm.IRModule, program: Program, names: Names) -> Mapping[str, Any]:
-    """Return the kernels that the program calls, by the names of their C functions."""
-    called = {step.kernel for step in program.steps}
+def _kernels(mod: tvm.IRModule) -> Mapping[str, Any]:
     return {
-        names.kernel(variable.name_hint): function
+        variable.name_hint: function
         for variable, function in mod.functions_items()
-        if isinstance(function, tirx.PrimFunc) and variable.name_hint in called
+        if isinstance(function, tirx.PrimFunc)
     }
 
 

@@ -65,7 +65,7 @@ def c_type(dtype: str) -> str:
 
 
 def header(program: Program, names: Names, scratch: int) -> str:
-    """Return ``MODEL.h``; kernels need `scratch` bytes for each thread beside the arena."""
+    """Return ``MODEL.h``; kernels need `scratch` bytes beside the arena for each thread but the caller's."""
     return _filled(
         "model.h.in",
         names,
@@ -145,6 +145,8 @@ def _steps(program: Program, names: Names) -> str:
         if layers := names.layers.get(step.kernel):
             lines.append(f"  /* {layers.replace('*/', '* /')} */")
         arguments = ", ".join(map(_address, step.arguments))
+        if step.scratch:
+            lines.append(f"  kiln_lend(ARENA({step.scratch_at}), {step.scratch});")
         lines.append(f"  STEP({number}, {names.kernel(step.kernel)}({arguments}))")
     return "\n".join(lines)
 

@@ -38,10 +38,17 @@ _ALLOCATE = "tirx.TVMBackendAllocWorkspace"
 
 @dataclass(frozen=True)
 class PlainKernels:
-    """An object file, and the bytes of scratch memory that one thread needs in the kernel that needs most."""
+    """An object file, and the memory that kernels take while they run.
+
+    Attributes:
+        path: the file.
+        caller: by kernel, bytes that the thread takes which calls it: for all, and for its own part.
+        worker: bytes that another thread takes, in the kernel where that is most.
+    """
 
     path: Path
-    scratch: int
+    caller: Mapping[str, int]
+    worker: int
 
 
 @function_pass("PlainFunction")
@@ -82,7 +89,10 @@ def write_plain_kernels(kernels: Mapping[str, Any], target: Target, path: Path) 
             module = tirx.transform.BindTarget(where.with_host(where))(tvm.IRModule(functions))
             module = tvm.transform.Sequential(passes)(module)
             module = s_tir_pipeline.finalize_host_passes()(module)
-            scratch = max((_scratch(function) for function in module.functions.values()), default=0)
+            taken = {
+                str(function.attrs["global_symbol"]): _scratch(function)
+                for function in module.functions.values()
+            }
             code = tvm.target.codegen.build_module(module, where)
             code.write_to_file(str(path))
     except BuildError:
@@ -93,15 +103,28 @@ def write_plain_kernels(kernels: Mapping[str, Any], target: Target, path: Path) 
             f"expected code for '{target.name}' from every kernel, TVM could not make it: "
             + " | ".join(lines[-3:])
         ) from error
-    return PlainKernels(path, scratch)
+    caller = {name: shared + own for name, (shared, own) in taken.items()}
+    return PlainKernels(path, caller, max((own for _, own in taken.values()), default=0))
 
 
-def _scratch(function: Any) -> int:
-    """Return the bytes that a lowered function allocates, all together.
+def _scratch(function: Any) -> tuple[int, int]:
+    """Return the bytes that a lowered function allocates outside of parallel loops, and inside of them.
 
     Raises:
         BuildError: that is known only when it runs.
     """
+    parallel: list[Any] = []
+
+    def loop(stmt: Any) -> None:
+        if stmt.kind == tirx.ForKind.PARALLEL:
+            parallel.append(stmt)
+
+    tvm_ffi.structural_walk(function.body, [(tirx.For, loop)], order="pre")
+    own = sum(_allocated(each, function) for each in parallel)
+    return _allocated(function.body, function) - own, own
+
+
+def _allocated(body: Any, function: Any) -> int:
     found: list[int] = []
 
     def visit(call: Any) -> None:
@@ -112,5 +135,5 @@ def _scratch(function: Any) -> int:
                 raise BuildError(f"the kernel '{name}' needs memory of a size that is known late: {size}")
             found.append(aligned(int(size.value)))
 
-    tvm_ffi.structural_walk(function.body, [(tvm.ir.Call, visit)], order="pre")
+    tvm_ffi.structural_walk(body, [(tvm.ir.Call, visit)], order="pre")
     return sum(found)

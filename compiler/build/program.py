@@ -6,7 +6,7 @@ built, so a call is no more than addresses: of weights, of the arena, of the cal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,10 +43,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Step:
-    """A call of a kernel: where its arguments are, inputs first."""
+    """A call of a kernel: where its arguments are, inputs first, and the bytes of the arena that it takes."""
 
     kernel: str
     arguments: tuple[Place, ...]
+    scratch: int = 0
+    scratch_at: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Program:
     copies: tuple[tuple[int, Place], ...] = ()
 
 
-def program_of(mod: tvm.IRModule) -> Program:
-    """Return the program of a scheduled module's ``main``.
+def program_of(mod: tvm.IRModule, scratch: Mapping[str, int]) -> Program:
+    """Return the program of a scheduled module's ``main``; kernels take `scratch` bytes while they run.
 
     Raises:
         BuildError: a shape is known only when it runs, or something is no call of a kernel.
@@ -83,7 +85,7 @@ def program_of(mod: tvm.IRModule) -> Program:
     step = relax.transform
     passes = [step.RewriteDataflowReshape(), step.ToNonDataflow(), step.RemovePurityChecking()]
     main = tvm.transform.Sequential(passes)(mod)["main"]
-    return _Reader(main).program()
+    return _Reader(main, scratch).program()
 
 
 @dataclass(eq=False)
@@ -100,8 +102,8 @@ class _Tensor:
 class _Reader:
     """Reads a function's bindings into calls over tensors."""
 
-    def __init__(self, main: Any) -> None:
-        self._main = main
+    def __init__(self, main: Any, scratch: Mapping[str, int]) -> None:
+        self._main, self._scratch = main, scratch
         self._values: dict[Any, Any] = {}
         self._tensors: list[_Tensor] = []
         self._calls: list[tuple[str, list[_Tensor]]] = []
@@ -184,13 +186,18 @@ class _Reader:
         planned = [tensor for tensor in self._tensors if tensor.kind != "weight"]
         for tensor in inputs:
             tensor.first, tensor.last = 0, max(0, tensor.last)
-        plan = plan_memory([Lifetime(each.spec.size, each.first, each.last) for each in planned])
-        offsets = dict(zip(map(id, planned), plan.offsets, strict=True))
+        taken = [self._scratch.get(kernel, 0) for kernel, _ in self._calls]
+        lifetimes = [Lifetime(each.spec.size, each.first, each.last) for each in planned]
+        lifetimes += [Lifetime(size, step, step) for step, size in enumerate(taken)]
+        plan = plan_memory(lifetimes)
+        scratch_at = plan.offsets[len(planned) :]
+        offsets = dict(zip(map(id, planned), plan.offsets, strict=False))
         places = {
             id(each): self._place(each, offsets) for each in (*planned, *(t for _, t in self._constants))
         }
         steps = tuple(
-            Step(kernel, tuple(places[id(each)] for each in every)) for kernel, every in self._calls
+            Step(kernel, tuple(places[id(each)] for each in every), size, at)
+            for (kernel, every), size, at in zip(self._calls, taken, scratch_at, strict=True)
         )
         staging = [offsets[id(each)] for each in inputs]
         staging += [offsets[id(each)] if each in written else 0 for each in outputs]

@@ -221,4 +221,4 @@ def test_shapes_that_are_known_late_are_refused():
     model, target = frontend.load(program), load("host")
     mod, _ = schedule(optimize(model.mod, target)[0], target)
     with pytest.raises(BuildError, match="known"):
-        program_of(mod)
+        program_of(mod, {})

@@ -48,8 +48,9 @@ static KILN_LOCAL kiln_scratch *kiln_own;
 void kiln_enter(kiln_instance *instance) {
   kiln_current = instance;
   kiln_own = instance ? &instance->scratch[0] : NULL;
-  if (kiln_own) kiln_own->used = 0; /* a run that failed may have left something */
 }
+
+void kiln_lend(void *memory, size_t bytes) { *kiln_own = (kiln_scratch){memory, bytes, 0}; }
 
 /* The three functions that kernels call, by pointers of TVM's names: LLVM's code has those too, weak and empty,
  * so these must not be weak. */
@@ -86,8 +87,8 @@ int kiln_start(kiln_instance *instance, int threads, unsigned char *scratch, siz
     snprintf(instance->error, sizeof instance->error, "expected 1 thread of a library without threads, got %d", threads);
     return -1;
   }
+  (void)scratch, (void)scratch_bytes;
   instance->threads = 1;
-  instance->scratch[0] = (kiln_scratch){scratch, scratch_bytes, 0};
   return 0;
 }
 
@@ -178,11 +179,11 @@ int kiln_start(kiln_instance *instance, int threads, unsigned char *scratch, siz
   instance->threads = threads;
   pthread_mutex_init(&instance->lock, NULL);
   pthread_cond_init(&instance->wake, NULL);
-  for (int i = 0; i < threads; i++) instance->scratch[i] = (kiln_scratch){scratch + i * scratch_bytes, scratch_bytes, 0};
   for (int i = 1; i < threads; i++) {
     kiln_thread *thread = &instance->thread[i];
     thread->owner = instance;
     thread->number = i;
+    instance->scratch[i] = (kiln_scratch){scratch + (size_t)(i - 1) * scratch_bytes, scratch_bytes, 0};
     int reason = pthread_create(&thread->handle, NULL, thread_main, thread);
     if (reason) {
       snprintf(instance->error, sizeof instance->error, "cannot start thread %d of %d: %s", i + 1, threads, strerror(reason));

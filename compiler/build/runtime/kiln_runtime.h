@@ -75,8 +75,8 @@ typedef struct {
 /* Return the name of one of `count` features that this CPU lacks, NULL if it has all. */
 const char *kiln_lacks(const kiln_feature *features, int count);
 
-/* Start threads; `scratch` has `scratch_bytes`, a multiple of KILN_ALIGNMENT, for each. Return 0, or say why not
- * in `error`. */
+/* Start threads; `scratch` has `scratch_bytes`, a multiple of KILN_ALIGNMENT, for each but the caller's. Return
+ * 0, or say why not in `error`. */
 int kiln_start(kiln_instance *instance, int threads, unsigned char *scratch, size_t scratch_bytes);
 
 /* End all threads. */
@@ -84,6 +84,9 @@ void kiln_stop(kiln_instance *instance);
 
 /* Kernels that this thread calls now belong to `instance`; NULL when it has done. */
 void kiln_enter(kiln_instance *instance);
+
+/* Give the kernel that this thread calls next memory to take from. */
+void kiln_lend(void *memory, size_t bytes);
 
 /* Threads that run at once by default: as many as there are processors. */
 int kiln_processors(void);
