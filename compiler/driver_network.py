@@ -9,7 +9,6 @@ and watched while it runs. What comes of it are records of the rule ``choice``, 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from compiler import frontend
 from compiler.deploy import Session as DeviceSession
+from compiler.deploy.peak import results_in_turns
 from compiler.deploy.profile import kernel_seconds
 from compiler.driver import build_module
 from compiler.frontend.random_inputs import fresh_inputs
@@ -38,7 +38,6 @@ SECONDS = 3.0
 
 _BURSTS = 6
 """In how many turns."""
-
 
 _LEAST_TRIALS, _LEAST_SECONDS = 300, 120.0
 """The shortest session at whose end this is done: the network is built several times for it."""
@@ -78,14 +77,12 @@ def measure_in_network(
     if not options:
         return
     arrays = fresh_inputs(model, 0)
-    runs = []
+    runs, names = [], [name for task in options for name in task.names]
     for rank in range(max(len(found) for found in options.values())):
         at_rank = {task: found[rank] for task, found in options.items() if rank < len(found)}
         built, _ = build_module(model.mod, target, folder / str(rank), tuned=_pinned(chosen, at_rank))
         session = DeviceSession(built.library, model.signature, threads=facts.threads)
-        runs.append(
-            _watch(session, session.prepare(arrays), [name for task in options for name in task.names])
-        )
+        runs.append(_watch(session, session.prepare(arrays), names))
     times = in_turns(runs, SECONDS)
     with Log(path) as log:
         kept = 0
@@ -137,18 +134,10 @@ def in_turns(runs: Sequence[Callable[[], dict[str, float]]], seconds: float) -> 
 
     A turn takes `seconds` over the count of turns, and its first run does not count.
     """
-    found: list[dict[str, list[float]]] = [{} for _ in runs]
-    for turn in range(_BURSTS):
-        for place in sorted(range(len(runs)), reverse=bool(turn % 2)):
-            runs[place]()
-            until = time.perf_counter() + seconds / _BURSTS
-            seen: list[dict[str, float]] = []
-            while len(seen) < 2 or time.perf_counter() < until:
-                seen.append(runs[place]())
-            for name in seen[0]:
-                median = statistics.median(each[name] for each in seen)
-                found[place].setdefault(name, []).append(median)
-    return found
+    return [
+        {name: [statistics.median(each[name] for each in turn) for turn in turns] for name in turns[0][0]}
+        for turns in results_in_turns(runs, seconds, _BURSTS, least=2)
+    ]
 
 
 def _of(task: Task, times: Mapping[str, Sequence[float]]) -> tuple[float, ...]:

@@ -275,7 +275,7 @@ def tune_module(
 ) -> Tuner:
     """Tune the kernels of an optimized module, and return the tuner when it has ended.
 
-    What any log of the device says of these kernels is known, and not measured again. `device` is the one
+    Of what other sessions measured on the device only the best is measured again. `device` is the one
     that records are of, where `target` is the same with other vectors. `away` builds and runs trials in place
     of processes here that do both.
 

@@ -14,7 +14,7 @@ import tvm
 from tvm import tirx
 
 from compiler.build.c_source import RUNTIME, Names, header, runner, source
-from compiler.build.memory_plan import ALIGNMENT
+from compiler.build.embed import embedding
 from compiler.build.plain_kernels import write_plain_kernels
 from compiler.build.program import Program, program_of
 from compiler.build.toolchain import linker_for, static_linker_for
@@ -50,7 +50,7 @@ def build_aot(
 ) -> AotLibrary:
     """Compile `mod`, scheduled for the CPU `target`, into libraries, a header and a runner in `folder`.
 
-    Outputs on the device may be off by `tolerance` of their greatest value.
+    Outputs on the device may be off by `tolerance`, relative to their range.
 
     Raises:
         BuildError: a shape is known only when it runs, a kernel cannot be compiled, or a tool fails.
@@ -59,14 +59,14 @@ def build_aot(
         work = Path(name)
         functions = _kernels(mod)
         by_symbol = {names.kernel(name): function for name, function in functions.items()}
-        kernels = write_plain_kernels(by_symbol, target, work / "kernels.o")
-        program = program_of(mod, {name: kernels.caller[names.kernel(name)] for name in functions})
+        memory = write_plain_kernels(by_symbol, target, work / "kernels.o")
+        program = program_of(mod, {name: memory.caller[names.kernel(name)] for name in functions})
         _write_weights(program.weights, program.weight_bytes, work / "weights.bin")
         files = {
-            f"{names.model}.h": header(program, names, kernels.worker),
+            f"{names.model}.h": header(program, names, memory.worker),
             f"{names.model}.c": source(program, names),
             f"{names.model}_run.c": runner(names, tolerance),
-            "weights.c": _weights_source(target, names.model),
+            "weights.c": embedding(target, f"{names.model}_weights", ["weights.bin"], hidden=True),
             "exports.map": _exports(names.model),
         }
         for each, text in files.items():
@@ -79,7 +79,7 @@ def build_aot(
             each.replace(folder / each.name) for each in (*made, work / f"{names.model}.h")
         )
         run = None if program_file is None else program_file.replace(folder / program_file.name)
-    return AotLibrary(shared, static, head, run, program, kernels.worker)
+    return AotLibrary(shared, static, head, run, program, memory.worker)
 
 
 def _linked(target: Target, model: str, work: Path) -> tuple[Path, Path]:
@@ -130,20 +130,3 @@ def _write_weights(weights: Mapping[int, np.ndarray], size: int, path: Path) -> 
             stream.seek(offset)
             stream.write(np.ascontiguousarray(array).tobytes())
         stream.truncate(size)
-
-
-def _weights_source(target: Target, model: str) -> str:
-    """Return a C file that defines the weights as the contents of a file."""
-    symbol = f"{model}_weights"
-    if target.os == "macos":
-        start = [".section __TEXT,__const", f".globl _{symbol}", ".p2align 6", f"_{symbol}:"]
-        end = []
-    else:
-        # x86-64 reaches 2 GiB around the code; ".lrodata" lies outside, so weights may be larger.
-        section = '.lrodata,"al"' if target.arch == "x86_64" else '.rodata.kiln,"a"'
-        start = [f".section {section},%progbits", f".globl {symbol}", f".hidden {symbol}"]
-        start += [f".type {symbol}, %object", f".balign {ALIGNMENT}", f"{symbol}:"]
-        end = [f".size {symbol}, . - {symbol}", ".text"]
-    lines = [*start, '.incbin "weights.bin"', *end]
-    quoted = "\n".join('    "{}\\n"'.format(line.replace('"', '\\"')) for line in lines)
-    return f"__asm__(\n{quoted}\n);\n"

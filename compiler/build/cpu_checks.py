@@ -42,7 +42,6 @@ _PLACES_RISCV = {_HWCAP: {letter: ord(letter) - ord("a") for letter in "acdfmv"}
 _PLACES = {
     "x86_64": _PLACES_X86,
     "aarch64": _PLACES_AARCH64,
-    "armv7": _PLACES_ARM,
     "arm": _PLACES_ARM,
     "riscv64": _PLACES_RISCV,
 }

@@ -32,7 +32,7 @@ def lower(mod: tvm.IRModule, target: Target) -> Any:
             lowered = tvm.transform.Sequential(vm_passes())(mod)
             return relax.build(lowered, where, relax_pipeline=None, tir_pipeline=kernels)
         except Exception as error:
-            raise BuildError(_reason(error, target)) from error
+            raise no_code(error, target) from error
 
 
 def vm_passes() -> list[Any]:
@@ -68,8 +68,8 @@ def _sources_only() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _reason(error: Exception, target: Target) -> str:
+def no_code(error: Exception, target: Target) -> BuildError:
+    """Return what to raise where TVM fails: its reason is in the last lines of its error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"expected code for '{target.name}' from every kernel, TVM could not make it: " + " | ".join(
-        lines[-3:]
-    )
+    reason = " | ".join(lines[-3:])
+    return BuildError(f"expected code for '{target.name}' from every kernel, TVM could not make it: {reason}")

@@ -20,6 +20,7 @@ from compiler.build.device_code import (
     write_module,
     write_tree,
 )
+from compiler.build.embed import embedding
 from compiler.support.errors import InternalError
 from compiler.target import Target
 
@@ -62,7 +63,7 @@ def write_modules(executable: Any, target: Target, folder: Path, rewrite: Rewrit
     )
     (folder / "head.bin").write_bytes(struct.pack("<Q", len(head) + weights + len(tail)) + head)
     (folder / "tail.bin").write_bytes(tail)
-    (folder / SOURCE).write_text(_directives(target, ["head.bin", root.name, "tail.bin"]))
+    (folder / SOURCE).write_text(embedding(target, SYMBOL, ["head.bin", root.name, "tail.bin"]))
     return SOURCE
 
 
@@ -77,20 +78,3 @@ def _kernels_binary(executable: Any) -> LibraryBinary:
     if binary.modules[0][0] != MACHINE_CODE:
         raise InternalError(f"expected machine code under the executable, got '{binary.modules[0][0]}'")
     return binary
-
-
-def _directives(target: Target, files: list[str]) -> str:
-    """Return a C file that defines `SYMBOL` as the contents of `files`, one after the other."""
-    if target.os == "macos":
-        # Mach-O puts an underscore before every C name.
-        start = [".section __TEXT,__const", f".globl _{SYMBOL}", ".p2align 6", f"_{SYMBOL}:"]
-        end = []
-    else:
-        # x86-64 reaches 2 GiB around the code; ".lrodata" lies outside, so weights may be larger.
-        section = '.lrodata,"al"' if target.arch == "x86_64" else '.rodata.kiln,"a"'
-        start = [f".section {section},%progbits", f".globl {SYMBOL}", f".type {SYMBOL}, %object"]
-        start += [".balign 64", f"{SYMBOL}:"]
-        end = [f".size {SYMBOL}, . - {SYMBOL}", ".text"]
-    lines = [*start, *(f'.incbin "{name}"' for name in files), *end]
-    quoted = "\n".join('    "{}\\n"'.format(line.replace('"', '\\"')) for line in lines)
-    return f"__asm__(\n{quoted}\n);\n"

@@ -20,6 +20,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import pipeline as s_tir_pipeline
 
+from compiler.build.lower import no_code
 from compiler.build.memory_plan import aligned
 from compiler.build.statements import function_pass
 from compiler.build.tile_functions import lowering_passes
@@ -37,16 +38,14 @@ _ALLOCATE = "tirx.TVMBackendAllocWorkspace"
 
 
 @dataclass(frozen=True)
-class PlainKernels:
-    """An object file, and the memory that kernels take while they run.
+class KernelMemory:
+    """What kernels take while they run.
 
     Attributes:
-        path: the file.
         caller: by kernel, bytes that the thread takes which calls it: for all, and for its own part.
         worker: bytes that another thread takes, in the kernel where that is most.
     """
 
-    path: Path
     caller: Mapping[str, int]
     worker: int
 
@@ -75,8 +74,8 @@ def _plain_function(function: Any) -> Any:
     return plain.with_attr("target", host).with_attr("calling_conv", _C_FUNCTION)
 
 
-def write_plain_kernels(kernels: Mapping[str, Any], target: Target, path: Path) -> PlainKernels:
-    """Write scheduled PrimFuncs, by the names of their C functions, as one object file for a CPU.
+def write_plain_kernels(kernels: Mapping[str, Any], target: Target, path: Path) -> KernelMemory:
+    """Write scheduled PrimFuncs, by names of C functions, as one object file; return what they take.
 
     Raises:
         BuildError: TVM cannot make code of one.
@@ -98,13 +97,9 @@ def write_plain_kernels(kernels: Mapping[str, Any], target: Target, path: Path) 
     except BuildError:
         raise
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise BuildError(
-            f"expected code for '{target.name}' from every kernel, TVM could not make it: "
-            + " | ".join(lines[-3:])
-        ) from error
+        raise no_code(error, target) from error
     caller = {name: shared + own for name, (shared, own) in taken.items()}
-    return PlainKernels(path, caller, max((own for _, own in taken.values()), default=0))
+    return KernelMemory(caller, max((own for _, own in taken.values()), default=0))
 
 
 def _scratch(function: Any) -> tuple[int, int]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
 from compiler.deploy.threads import use_threads
 from compiler.target import HOST, Target, load
+
+T = TypeVar("T")
 
 SECONDS = 0.4
 """How long each of the two is measured, at least three times."""
@@ -188,16 +191,29 @@ _BURSTS = 10
 
 def interleaved_seconds(runs: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
     """Return the median time of each of `runs` over `seconds`, measured in turns, so that drift meets all."""
-    times: list[list[float]] = [[] for _ in runs]
-    for burst in range(_BURSTS):
-        order = list(range(len(runs)))
-        for place in order if burst % 2 else order[::-1]:
-            runs[place]()  # finds the others' data in the caches
-            until = time.perf_counter() + seconds / _BURSTS
-            while True:
-                start = time.perf_counter()
-                runs[place]()
-                times[place].append(time.perf_counter() - start)
-                if time.perf_counter() >= until:
-                    break
-    return [float(np.median(each)) for each in times]
+    found = results_in_turns([partial(_timed, run) for run in runs], seconds, _BURSTS)
+    return [float(np.median([time for turn in turns for time in turn])) for turns in found]
+
+
+def results_in_turns(
+    runs: Sequence[Callable[[], T]], seconds: float, turns: int, least: int = 1
+) -> list[list[list[T]]]:
+    """Call each of `runs` for `seconds`, in `turns` of at least so many calls; return what they gave by turn.
+
+    The first call of a turn finds the others' data in the caches, and is left out.
+    """
+    found: list[list[list[T]]] = [[] for _ in runs]
+    for turn in range(turns):
+        for place in sorted(range(len(runs)), reverse=bool(turn % 2)):
+            runs[place]()
+            until, results = time.perf_counter() + seconds / turns, [runs[place]() for _ in range(least)]
+            while time.perf_counter() < until:
+                results.append(runs[place]())
+            found[place].append(results)
+    return found
+
+
+def _timed(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

@@ -5,34 +5,18 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from compiler.target import load
-from tests.build.test_aot import built
+from tests.build.aot_nets import First, branches, built
 from tests.conftest import needs
 
 ZIG = "pip install ziglang"
 SHAPE = (1, 3, 13, 11)
 
 
-class Net(nn.Module):
-    """Convolutions with a sum of two paths, and probabilities."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
-        self.head = nn.Linear(16, 10)
-
-    def forward(self, x):
-        y = torch.relu(self.first(x))
-        y = torch.relu(self.second(y) + y)
-        return self.head(y.mean((2, 3))).softmax(-1)
-
-
 @pytest.fixture(scope="module")
 def net():
-    torch.manual_seed(0)
-    return Net().eval()
+    return branches(First)
 
 
 def runner(net, folder, target):

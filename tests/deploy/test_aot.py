@@ -9,13 +9,12 @@ import torch
 
 from compiler.deploy.aot import AotModel, AotTensor
 from compiler.support.errors import BuildError, InputError
-from tests.build.test_aot import Branches, built
+from tests.build.aot_nets import branches, built
 
 
 @pytest.fixture(scope="module")
 def net():
-    torch.manual_seed(0)
-    return Branches().eval()
+    return branches()
 
 
 @pytest.fixture(scope="module")
