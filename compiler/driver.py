@@ -25,8 +25,8 @@ import tvm
 from tvm import relax
 
 from compiler import frontend
-from compiler.build import Built, build
-from compiler.bundle import LIBRARY, CheckInfo, Contents, Golden, describe, store_golden
+from compiler.build import Built, build, build_ahead
+from compiler.bundle import CheckInfo, Contents, Golden, describe, store_golden
 from compiler.compress.calibrate import Run
 from compiler.compress.images import ImageTransform
 from compiler.compress.page import write_page
@@ -41,6 +41,7 @@ from compiler.deploy import (
     use_threads,
     why_not_run,
 )
+from compiler.driver_bundle import Ahead, ahead, aot_info, library_parts, loadable, settle
 from compiler.driver_compress import (
     assess,
     check_library,
@@ -89,6 +90,9 @@ def compile(
     statistics: str | Path | None = None,
     report: str | Path | None = None,
     logs: str | Path | None = None,
+    kind: str = "auto",
+    name: str | None = None,
+    weights: str = "file",
 ) -> CompiledModel:
     """Compile a model for a target.
 
@@ -116,12 +120,16 @@ def compile(
         statistics: a file (``.npz``) of what was observed on the data: read if it is there, else written.
         report: where to write a page (``.html``) about the quantization.
         logs: a tuning log, or a folder of them, to be used beside those that Kiln ships and the user's own.
+        kind: of the bundle: ``"aot"``, a library that needs nothing; ``"tvm"``, one for TVM's runtime;
+            ``"auto"``, the former where that can be.
+        name: the prefix of the library's names in C, by default made of the model's.
+        weights: of an ``"aot"`` library: in a ``"file"`` beside it, or ``"inside"``.
 
     Raises:
         KilnError: one of its kinds, see `compiler.support.errors`; nothing is left half-written.
     """
     device = load_target(target)
-    elsewhere = why_not_run(device)
+    elsewhere = "nothing was compiled (--kind c-source)" if kind == "c-source" else why_not_run(device)
     _refuse_early(output, threads, dump_ir, here=elsewhere is None)
     _refuse_alone(
         model,
@@ -145,10 +153,13 @@ def compile(
         compressed = compress(imported, request, host_builder(folder / "host")) if request else None
         subject = compressed.model if compressed else imported
         tuned = _tuned(device, threads, logs)
-        built, facts = build_module(subject.mod, device, folder, dump_ir, tuned)
+        how = ahead(
+            subject, device, kind, name=name, inside=weights == "inside", tolerance=_tolerance(subject)
+        )
+        built, facts = build_module(subject.mod, device, folder, dump_ir, tuned, how=how)
         session = None
         if elsewhere is None:
-            session = Session(built.library, subject.signature, threads=threads, kind=device.kind)
+            session = Session(loadable(built), subject.signature, threads=threads, kind=device.kind)
         runner, notes = session, [*subject.notes, *built.notes]
         if subject.quantized is None:
             notes += _quantized_elsewhere(facts)
@@ -178,9 +189,10 @@ def compile(
                 note(notes[-1])
             if report is not None:
                 write_page(found, subject.origin, Path(report))
-        contents[LIBRARY] = built.library
+        contents |= library_parts(built)
         contents |= {f"sources/{name}": text.encode() for name, text in built.sources.items()}
         facts |= {"threads": threads, "alignment": ALIGNMENT, "check": checked, "golden": golden}
+        facts["aot"] = aot_info(built)
         manifest = describe(subject.origin, subject.signature, device, notes=notes, **facts)
         compiled = CompiledModel(session, manifest, contents, folder, elsewhere or "")
         if output is not None:
@@ -275,10 +287,12 @@ def build_module(
     dump: str | Path | None = None,
     tuned: Tuned | None = None,
     choose: Choose | None = None,
+    how: Ahead | None = None,
 ) -> tuple[Built, dict[str, Any]]:
     """Build the library of `mod` in `folder`; return it and what the manifest says about its making.
 
-    Where a graph can be made in several ways, `choose` decides; by default what was `tuned`.
+    It is one for TVM's runtime, or with `how` ahead of time where that is possible. Where a graph can be made
+    in several ways, `choose` decides; by default what was `tuned`.
     """
     choose = choose or (usual if tuned is None else tuned.choose)
     with stage("optimize"):
@@ -290,7 +304,13 @@ def build_module(
             note(_origins(kernels))
     with stage("build"):
         check_room(make_folder(folder), _ROOM + 3 * constant_bytes(mod))
-        built = build(mod, target, folder)
+        how = settle(how, mod)
+        if how is None:
+            built = build(mod, target, folder)
+        else:
+            built = build_ahead(
+                mod, target, folder, how.names, tolerance=how.tolerance, inside=how.inside, as_c=how.as_c
+            )
     return built, {"passes": passes, "kernels": kernels}
 
 
@@ -347,14 +367,14 @@ def host_builder(folder: Path) -> Build:
 
     def build_here(mod: Any, signature: Signature) -> Run:
         built, _ = build_module(mod, load_target(HOST), folder / str(next(numbers)))
-        return Session(built.library, signature).run_flat
+        return Session(loadable(built), signature).run_flat
 
     return build_here
 
 
 def _host_session(model: frontend.Model, folder: Path) -> Session:
     built, _ = build_module(model.mod, load_target(HOST), folder)
-    return Session(built.library, model.signature)
+    return Session(loadable(built), model.signature)
 
 
 def _check(

@@ -9,6 +9,8 @@ from pathlib import Path
 import tvm
 
 from compiler.build.accelerator import DeviceCode
+from compiler.build.aot import AotLibrary, build_aot, write_c
+from compiler.build.c_source import Names
 from compiler.build.lower import lower
 from compiler.build.pack import write_modules, write_objects
 from compiler.build.toolchain import linker_for
@@ -19,15 +21,17 @@ LIBRARY = "model.so"
 
 @dataclass(frozen=True)
 class Built:
-    """A library in TVM's format for its Relax virtual machine, and what came with it.
+    """A library in TVM's format for its Relax virtual machine, or one ahead of time, and what came with it.
 
-    `sources` maps a file name to a kernel source or an assembly listing; `notes` are sentences for the
-    manifest, such as what could not be run at compile time.
+    `library` is what is loaded (the header where only C was made), `aot` all that belongs to one of the
+    latter kind. `sources` maps a file name to a kernel source, an assembly listing or generated C; `notes` are
+    sentences for the manifest, such as what could not be run at compile time.
     """
 
     library: Path
     sources: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    aot: AotLibrary | None = None
 
 
 def build(mod: tvm.IRModule, target: Target, folder: Path) -> Built:
@@ -52,6 +56,29 @@ def build(mod: tvm.IRModule, target: Target, folder: Path) -> Built:
         library = (work / LIBRARY).replace(folder / LIBRARY)
     notes = [*device.notes(), *_host_notes(target, linker.open_libc)]
     return Built(library, device.sources, tuple(notes))
+
+
+def build_ahead(
+    mod: tvm.IRModule,
+    target: Target,
+    folder: Path,
+    names: Names,
+    *,
+    tolerance: float,
+    inside: bool = False,
+    as_c: bool = False,
+) -> Built:
+    """Compile `mod` (scheduled for the CPU `target`) ahead of time, see `build_aot`, or write it as C.
+
+    Raises:
+        BuildError: no code can be made for a kernel, or a tool is missing or fails.
+    """
+    if as_c:
+        made = write_c(mod, target, folder, names, tolerance=tolerance)
+        return Built(made.header, aot=made)
+    made = build_aot(mod, target, folder, names, tolerance=tolerance, inside=inside)
+    library = made.shared or made.header
+    return Built(library, dict(made.sources), tuple(_host_notes(target, False)), made)
 
 
 def _host_notes(target: Target, open_libc: bool) -> list[str]:

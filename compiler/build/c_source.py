@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from compiler.build.memory_plan import ALIGNMENT, aligned
-from compiler.build.program import Place, Program, TensorSpec
+from compiler.build.program import Place, Program, Step, TensorSpec
 from compiler.support.errors import BuildError
 
 RUNTIME = Path(__file__).parent / "runtime"
@@ -17,6 +18,9 @@ RUNTIME = Path(__file__).parent / "runtime"
 
 _RANK = 8
 """The most dimensions of an input or output."""
+
+_ROW = 32
+"""Bytes of an array in a line of C."""
 
 _C_TYPES = {
     "float32": "float", "float64": "double", "float16": "uint16_t", "bfloat16": "uint16_t",
@@ -31,10 +35,10 @@ class Names:
     """What C calls things.
 
     Attributes:
-        model: the prefix of all names.
-        inputs: in order.
-        outputs: in order.
-        layers: by kernel, what it computes of the user's model, for comments.
+        model: the prefix of all names, see `identifiers`.
+        inputs: in order, the same.
+        outputs: in order, the same.
+        layers: what the nodes are that steps are named by.
         about: sentences for the head of the header.
         cpu: what the code is for, in words.
         features: that it needs, see `compiler.build.cpu_checks`.
@@ -43,14 +47,99 @@ class Names:
     model: str
     inputs: Sequence[str]
     outputs: Sequence[str]
-    layers: Mapping[str, str]
+    layers: Mapping[str, str] = field(default_factory=dict)
     about: Sequence[str] = ()
     cpu: str = ""
     features: Sequence[str] = ()
 
+    def layer(self, step: Step) -> str:
+        """Return what a step computes of the user's model, empty if that is not known."""
+        return self.layers.get(step.layer, step.layer)
+
     def kernel(self, name: str) -> str:
         """Return the name of a kernel's C function."""
         return f"{self.model}_kernel_{name}"
+
+
+_RESERVED = frozenset(
+    [
+        "alignas",
+        "alignof",
+        "auto",
+        "bool",
+        "break",
+        "case",
+        "catch",
+        "char",
+        "class",
+        "const",
+        "constexpr",
+        "continue",
+        "default",
+        "delete",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "explicit",
+        "export",
+        "extern",
+        "false",
+        "float",
+        "for",
+        "friend",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "mutable",
+        "namespace",
+        "new",
+        "nullptr",
+        "operator",
+        "private",
+        "protected",
+        "public",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "template",
+        "this",
+        "throw",
+        "true",
+        "try",
+        "typedef",
+        "typename",
+        "union",
+        "unsigned",
+        "using",
+        "virtual",
+        "void",
+        "volatile",
+        "while",
+        "model",
+        "main",
+    ]
+)
+"""Words of C and C++ that are no names, and two that stand for something already."""
+
+
+def identifiers(names: Sequence[str]) -> list[str]:
+    """Return different names for C that are as near to `names` as it allows."""
+    found: list[str] = []
+    for name in names:
+        word = re.sub(r"\W", "_", name, flags=re.ASCII)
+        word = f"_{word}" if not word or word[0].isdigit() or word in _RESERVED else word
+        taken = sum(re.fullmatch(rf"{re.escape(word)}(_\d+)?", each) is not None for each in found)
+        found.append(f"{word}_{taken}" if word in found else word)
+    return found
 
 
 def c_type(dtype: str) -> str:
@@ -64,8 +153,11 @@ def c_type(dtype: str) -> str:
     return _C_TYPES[dtype]
 
 
-def header(program: Program, names: Names, scratch: int) -> str:
-    """Return ``MODEL.h``; kernels need `scratch` bytes beside the arena for each thread but the caller's."""
+def header(program: Program, names: Names, scratch: int, inside: bool) -> str:
+    """Return ``MODEL.h``; kernels need `scratch` bytes beside the arena for each thread but the caller's.
+
+    The weights are `inside` of the library, or in a file.
+    """
     return _filled(
         "model.h.in",
         names,
@@ -79,16 +171,21 @@ def header(program: Program, names: Names, scratch: int) -> str:
         scratch=aligned(scratch),
         signature=_signature(program, names),
         weights=program.weight_bytes,
+        where="" if inside else f", which are in {names.model}.weights",
     )
 
 
-def source(program: Program, names: Names) -> str:
-    """Return ``MODEL.c``; it includes the runtime's header and ``MODEL.h``."""
+def source(program: Program, names: Names, digest: bytes, inside: bool) -> str:
+    """Return ``MODEL.c``; it includes the runtime's header and ``MODEL.h``.
+
+    `digest` is the SHA-256 of the weights, which are `inside` of the library, or in a file.
+    """
     return _filled(
         "model.c.in",
         names,
         copies=_copies(program, names.model),
         cpu=names.cpu,
+        digest=", ".join(map(str, digest)),
         feature_count=len(names.features),
         features=", ".join(names.features) or "{0}",
         input_count=len(program.inputs),
@@ -103,12 +200,30 @@ def source(program: Program, names: Names) -> str:
         step_count=len(program.steps),
         step_table=_step_table(program, names),
         steps=_steps(program, names),
+        value_table=_value_table(program),
+        weights_declared=f"extern const unsigned char {names.model}_weights[];\n" if inside else "",
+        weights_inside=f"{names.model}_weights" if inside else "NULL",
     )
 
 
 def runner(names: Names, tolerance: float) -> str:
     """Return the C of ``MODEL-run``; outputs may be off by `tolerance`, relative to their range."""
     return _filled("model_run.c.in", names, tolerance=repr(tolerance))
+
+
+def weights_in_c(model: str, data: bytes) -> str:
+    """Return the C that defines the weights as an array: large for a large model, but for any compiler."""
+    rows = (", ".join(map(str, data[at : at + _ROW])) for at in range(0, len(data), _ROW))
+    body = ",\n".join(rows) or "0"
+    return (
+        f"/* Generated by Kiln: {model}'s weights. */\n"
+        f"_Alignas({ALIGNMENT}) const unsigned char {model}_weights[] = {{\n{body}}};\n"
+    )
+
+
+def makefile(model: str) -> str:
+    """Return what builds the C of a model with any compiler."""
+    return _filled("Makefile.in", Names(model, (), ()))
 
 
 def _filled(template: str, names: Names, **values: Any) -> str:
@@ -142,12 +257,12 @@ def _prototypes(program: Program, names: Names) -> str:
 def _steps(program: Program, names: Names) -> str:
     lines = []
     for number, step in enumerate(program.steps, 1):
-        if layers := names.layers.get(step.kernel):
-            lines.append(f"  /* {layers.replace('*/', '* /')} */")
-        arguments = ", ".join(map(_address, step.arguments))
+        if layer := names.layer(step):
+            lines.append(f"  /* {layer.replace('*/', '* /')} */")
+        arguments, made = (", ".join(map(_address, each)) for each in (step.arguments, step.made))
         if step.scratch:
             lines.append(f"  kiln_lend(ARENA({step.scratch_at}), {step.scratch});")
-        lines.append(f"  STEP({number}, {names.kernel(step.kernel)}({arguments}))")
+        lines.append(f"  STEP({number}, {names.kernel(step.kernel)}({arguments}), {made})")
     return "\n".join(lines)
 
 
@@ -157,6 +272,14 @@ def _address(place: Place) -> str:
 
 
 def _table(specs: Sequence[TensorSpec], names: Sequence[str]) -> str:
+    """List tensors.
+
+    Raises:
+        BuildError: one has too many dimensions.
+    """
+    for name, each in zip(names, specs, strict=True):
+        if len(each.shape) > _RANK:
+            raise BuildError(f"'{name}' has {len(each.shape)} dimensions: a library describes up to {_RANK}")
     return (
         "\n".join(
             f"  {{{_quoted(name)}, {_quoted(each.dtype)}, {len(each.shape)}, "
@@ -167,8 +290,18 @@ def _table(specs: Sequence[TensorSpec], names: Sequence[str]) -> str:
     )
 
 
+def _value_table(program: Program) -> str:
+    """List what all steps make, one after the other."""
+    made = [each for step in program.steps for each in step.outputs]
+    return _table(made, [""] * len(made))
+
+
 def _step_table(program: Program, names: Names) -> str:
-    rows = (f"  {{{_quoted(s.kernel)}, {_quoted(names.layers.get(s.kernel, ''))}}}," for s in program.steps)
+    rows, begin = [], 0
+    for step in program.steps:
+        count = len(step.outputs)
+        rows.append(f"  {{{_quoted(step.kernel)}, {_quoted(names.layer(step))}, {count}, values + {begin}}},")
+        begin += count
     return "\n".join(rows) or "  {0}"
 
 

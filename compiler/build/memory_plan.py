@@ -30,11 +30,16 @@ class Lifetime:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """The offset of each tensor in an arena of `size` bytes, of which any plan needs `least`."""
+    """The offset of each tensor in an arena of `size` bytes; `alive` are the bytes in use at each step."""
 
     offsets: tuple[int, ...]
     size: int
-    least: int
+    alive: tuple[int, ...]
+
+    @property
+    def least(self) -> int:
+        """What any plan needs."""
+        return max(self.alive, default=0)
 
 
 def plan_memory(tensors: Sequence[Lifetime]) -> MemoryPlan:
@@ -47,7 +52,7 @@ def plan_memory(tensors: Sequence[Lifetime]) -> MemoryPlan:
     ]
     plans = [_placed(tensors, sizes, sorted(range(len(tensors)), key=order)) for order in orders]
     offsets, size = min(plans, key=lambda plan: plan[1])
-    return MemoryPlan(tuple(offsets), size, max(alive, default=0))
+    return MemoryPlan(tuple(offsets), size, tuple(alive))
 
 
 def aligned(size: int) -> int:

@@ -15,6 +15,7 @@ import tvm
 from tvm import relax
 
 from compiler.build.memory_plan import Lifetime, MemoryPlan, aligned, plan_memory
+from compiler.ir.layers import layer_of
 from compiler.support.errors import BuildError
 
 Kind = Literal["input", "output", "arena", "weight"]
@@ -43,12 +44,27 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Step:
-    """A call of a kernel: where its arguments are, inputs first, and the bytes of the arena that it takes."""
+    """A call of a kernel.
+
+    Attributes:
+        kernel: its name.
+        arguments: where its arguments are, inputs first.
+        outputs: what the last arguments are: the tensors that it makes.
+        layer: what the result is in the user's model, empty if not known.
+        scratch: bytes of the arena that it takes while it runs, at `scratch_at`.
+    """
 
     kernel: str
     arguments: tuple[Place, ...]
+    outputs: tuple[TensorSpec, ...] = ()
+    layer: str = ""
     scratch: int = 0
     scratch_at: int = 0
+
+    @property
+    def made(self) -> tuple[Place, ...]:
+        """Where the outputs are."""
+        return self.arguments[len(self.arguments) - len(self.outputs) :]
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,15 @@ def program_of(mod: tvm.IRModule, scratch: Mapping[str, int]) -> Program:
     return _Reader(main, scratch).program()
 
 
+def why_not_ahead(mod: tvm.IRModule) -> str | None:
+    """Return why a scheduled module has no `Program`, None if it has one."""
+    try:
+        program_of(mod, {})
+    except BuildError as error:
+        return str(error)
+    return None
+
+
 @dataclass(eq=False)
 class _Tensor:
     """A tensor while it is read: which steps write and read it."""
@@ -99,6 +124,16 @@ class _Tensor:
     last: int = -1
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A step while it is read."""
+
+    kernel: str
+    arguments: list[_Tensor]
+    results: list[_Tensor]
+    layer: str
+
+
 class _Reader:
     """Reads a function's bindings into calls over tensors."""
 
@@ -106,7 +141,7 @@ class _Reader:
         self._main, self._scratch = main, scratch
         self._values: dict[Any, Any] = {}
         self._tensors: list[_Tensor] = []
-        self._calls: list[tuple[str, list[_Tensor]]] = []
+        self._calls: list[_Call] = []
         self._weights: dict[int, np.ndarray] = {}
         self._constants: list[tuple[Any, _Tensor]] = []
         self._end = 0
@@ -117,7 +152,7 @@ class _Reader:
         self._values = dict(zip(self._main.params, inputs, strict=True))
         for block in self._main.body.blocks:
             for binding in block.bindings:
-                self._values[binding.var] = self._read(binding.value)
+                self._values[binding.var] = self._read(binding.value, layer_of(binding.var))
         results = self._values[self._main.body.body] if isinstance(self._main.body.body, relax.Var) else None
         results = self._read(self._main.body.body) if results is None else results
         outputs: Sequence[_Tensor] = results if isinstance(results, list) else [results]
@@ -128,8 +163,8 @@ class _Reader:
         self._tensors.append(tensor)
         return tensor
 
-    def _read(self, value: Any) -> Any:
-        """Return the tensor that an expression is, or the list of them."""
+    def _read(self, value: Any, layer: str = "") -> Any:
+        """Return the tensor that an expression is, or the list of them; a kernel computes `layer`."""
         if isinstance(value, relax.Var):
             return self._values[value]
         if isinstance(value, tvm.ir.GenericConst):
@@ -141,12 +176,12 @@ class _Reader:
         if isinstance(value, relax.Call):
             name = getattr(value.op, "name", str(value.op))
             if name == "relax.call_tir":
-                return self._call(value)
+                return self._call(value, layer)
             if name == "relax.reshape":
                 return self._read(value.args[0])  # dense either way: the same bytes
         raise BuildError(f"expected calls of kernels, got `{str(value).splitlines()[0][:120]}`")
 
-    def _call(self, call: Any) -> Any:
+    def _call(self, call: Any, layer: str) -> Any:
         kernel, arguments = call.args[0].name_hint, [self._read(each) for each in call.args[1].fields]
         if len(call.args) > 2:
             raise BuildError(f"the kernel '{kernel}' takes sizes that are known only when it runs")
@@ -158,7 +193,7 @@ class _Reader:
             each.first = each.last = step
         for each in arguments:
             each.last = step
-        self._calls.append((kernel, [*arguments, *results]))
+        self._calls.append(_Call(kernel, arguments, results, layer))
         return results if many else results[0]
 
     def _weight(self, constant: Any) -> _Tensor:
@@ -186,7 +221,7 @@ class _Reader:
         planned = [tensor for tensor in self._tensors if tensor.kind != "weight"]
         for tensor in inputs:
             tensor.first, tensor.last = 0, max(0, tensor.last)
-        taken = [self._scratch.get(kernel, 0) for kernel, _ in self._calls]
+        taken = [self._scratch.get(call.kernel, 0) for call in self._calls]
         lifetimes = [Lifetime(each.spec.size, each.first, each.last) for each in planned]
         lifetimes += [Lifetime(size, step, step) for step, size in enumerate(taken)]
         plan = plan_memory(lifetimes)
@@ -196,8 +231,15 @@ class _Reader:
             id(each): self._place(each, offsets) for each in (*planned, *(t for _, t in self._constants))
         }
         steps = tuple(
-            Step(kernel, tuple(places[id(each)] for each in every), size, at)
-            for (kernel, every), size, at in zip(self._calls, taken, scratch_at, strict=True)
+            Step(
+                call.kernel,
+                tuple(places[id(each)] for each in (*call.arguments, *call.results)),
+                tuple(each.spec for each in call.results),
+                call.layer,
+                size,
+                at,
+            )
+            for call, size, at in zip(self._calls, taken, scratch_at, strict=True)
         )
         staging = [offsets[id(each)] for each in inputs]
         staging += [offsets[id(each)] if each in written else 0 for each in outputs]

@@ -233,6 +233,34 @@ def lowering_passes() -> list[Any]:
     ]
 
 
+_FOR_LLVM = ("DotProducts", "Lookups", "PlaceTiles", "OutlineTiles", "LocalOnStack", "tirx.AnnotateEntryFunc")
+
+
+@function_pass("Serial")
+def _serial(function: Any) -> Any:
+    """Make plain loops of those for several threads."""
+
+    def plain(stmt: Any) -> Any:
+        if not isinstance(stmt, tirx.For) or stmt.kind != tirx.ForKind.PARALLEL:
+            return stmt
+        return tirx.For(stmt.loop_var, stmt.min, stmt.extent, tirx.ForKind.SERIAL, stmt.body)
+
+    return function.with_body(map_statements(function.body, plain))
+
+
+def passes_to_c() -> list[Any]:
+    """Return the same for C: without vectors, threads, instructions of a CPU, and functions of tiles."""
+    instead = {
+        "tirx.VectorizeLoop": [tirx.transform.VectorizeLoop(False)],
+        "tirx.FlattenBuffer": [tirx.transform.FlattenBuffer(), _serial],
+    }
+    found = []
+    for each in lowering_passes():
+        if each.info.name not in _FOR_LLVM:
+            found += instead.get(each.info.name, [each])
+    return found
+
+
 def _pipeline() -> tuple[Any, Any, Any]:
     return (
         tvm.transform.Sequential(lowering_passes()),

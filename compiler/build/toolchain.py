@@ -12,7 +12,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from compiler.support.errors import BuildError
@@ -115,7 +117,10 @@ def linker_for(target: Target) -> Linker:
 
 
 def static_linker_for(target: Target) -> Linker:
-    """Return what links programs for `target` that need nothing, not even a C library: zig, with musl.
+    """Return what links programs for `target` that need nothing, not even a C library.
+
+    That is this machine's own compiler for the target ``host``, if it has static libraries, else zig with
+    musl.
 
     Raises:
         BuildError: zig is not installed, or the target is no Linux.
@@ -124,13 +129,29 @@ def static_linker_for(target: Target) -> Linker:
         raise BuildError(
             f"expected Linux for a program without a C library, got '{target.name}' ({target.os})"
         )
+    static = ("-static", "-s")
+    if target.name == HOST and (own := _own_compiler()) and _links(*own, *static):
+        return Linker((*own, *static), target.toolchain.flags, target.os)
     if importlib.util.find_spec("ziglang") is None:
         raise BuildError("a program without a C library is linked by zig: pip install ziglang")
     triple = target.toolchain.zig or target.triple
     abi = "musleabihf" if triple.partition(".")[0].endswith("eabihf") else "musl"
     arch = triple.partition("-")[0]
     zig = (sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-{abi}")
-    return Linker((*zig, "-static", "-s"), (), target.os)
+    return Linker((*zig, *static), (), target.os)
+
+
+@lru_cache
+def _links(*words: str) -> bool:
+    """Tell whether a compiler called with `words` can link a program with threads and mathematics."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "empty.c")
+        source.write_text("int main(void) { return 0; }\n", encoding="utf-8")
+        try:
+            run_tool([*words, source.name, "-o", "empty", "-lm", "-pthread"], Path(folder))
+        except BuildError:
+            return False
+    return True
 
 
 def run_tool(words: list[str], folder: Path) -> str:

@@ -5,6 +5,7 @@ from compiler.bundle.golden import Contents, store_golden
 from compiler.bundle.manifest import (
     FORMAT,
     LIBRARY,
+    AotInfo,
     CheckInfo,
     Golden,
     KernelInfo,
@@ -12,6 +13,7 @@ from compiler.bundle.manifest import (
     Part,
     PassInfo,
     QuantizationInfo,
+    StepInfo,
     TargetInfo,
     from_json,
     to_json,
@@ -22,6 +24,7 @@ from compiler.bundle.writer import write
 __all__ = [
     "FORMAT",
     "LIBRARY",
+    "AotInfo",
     "Bundle",
     "CheckInfo",
     "Contents",
@@ -31,6 +34,7 @@ __all__ = [
     "Part",
     "PassInfo",
     "QuantizationInfo",
+    "StepInfo",
     "TargetInfo",
     "describe",
     "from_json",

@@ -11,6 +11,7 @@ from typing import Any
 
 from compiler.bundle.manifest import (
     FORMAT,
+    AotInfo,
     CheckInfo,
     Golden,
     KernelInfo,
@@ -53,6 +54,7 @@ def describe(
     golden: Golden | None,
     notes: Iterable[str],
     quantization: QuantizationInfo | None = None,
+    aot: AotInfo | None = None,
 ) -> Manifest:
     """Return the manifest of a model, but for its parts.
 
@@ -78,6 +80,7 @@ def describe(
         notes=tuple(dict.fromkeys(notes)),
         parts={},
         quantization=quantization,
+        aot=aot,
     )
 
 

@@ -15,11 +15,11 @@ from typing import Any
 from compiler.support.errors import BundleError
 from compiler.support.signature import Signature
 
-FORMAT = 1
+FORMAT = 2
 """The format that this Kiln writes, and the newest that it reads."""
 
 LIBRARY = "model.so"
-"""The part that holds the compiled model: a TVM library for Relax' virtual machine."""
+"""The part that holds a model compiled for TVM's virtual machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,54 @@ class Golden:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepInfo:
+    """A call of a kernel in an ahead-of-time library.
+
+    `layer` is what its result is in the user's model (``layer1.0.conv1 conv2d``), `node` the name of that in
+    the graph; both are empty if not known. `outputs` are shapes and dtypes of what it makes, `arena` counts
+    the bytes of the arena that are in use meanwhile.
+    """
+
+    kernel: str
+    node: str
+    layer: str
+    outputs: tuple[tuple[tuple[int, ...], str], ...]
+    arena: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AotInfo:
+    """An ahead-of-time library: needs nothing but the C library.
+
+    `name` is the prefix of its names in C. `header`, `library`, `archive`, `runner` and `weights` are names
+    of parts, and `c` those of C where nothing was compiled, so that there are only header and `c`. `weights`
+    is None, too, where the weights are inside of what else there is. In bytes: the arena and the least that
+    any plan of it takes, scratch memory for each thread but the first, weights, and code. `steps` are in
+    order.
+    """
+
+    name: str
+    header: str
+    library: str | None
+    archive: str | None
+    runner: str | None
+    weights: str | None
+    c: tuple[str, ...]
+    arena_bytes: int
+    arena_least: int
+    scratch_bytes: int
+    weight_bytes: int
+    code_bytes: int
+    steps: tuple[StepInfo, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its parts."""
+        every = (self.library, self.archive, self.header, self.runner, self.weights, *self.c)
+        return tuple(name for name in every if name is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """A compiled model.
 
@@ -143,6 +191,7 @@ class Manifest:
     check: the comparison with the original; None if it was skipped.
     golden: stored inputs and outputs; None if there are none.
     quantization: how the model was quantized; None if it was not.
+    aot: the ahead-of-time library; None where the library is one for TVM's virtual machine.
     notes: sentences for the reader, such as what was not run at compile time.
     parts: every other file of the bundle by its name.
     """
@@ -163,6 +212,7 @@ class Manifest:
     notes: tuple[str, ...]
     parts: dict[str, Part]
     quantization: QuantizationInfo | None = None
+    aot: AotInfo | None = None
 
 
 def to_json(manifest: Manifest) -> str:
@@ -224,7 +274,10 @@ def _check_meaning(manifest: Manifest) -> None:
         raise BundleError("manifest.json: output_tree does not have one place for each output")
     if manifest.alignment < 1 or (manifest.threads is not None and manifest.threads < 1):
         raise BundleError("manifest.json: alignment and threads must be at least 1")
-    wanted = {LIBRARY, *(golden.inputs if golden else ()), *(golden.outputs if golden else ())}
+    libraries = manifest.aot.files if manifest.aot else (LIBRARY,)
+    if any("/" in name for name in libraries):
+        raise BundleError("manifest.json: a library's name has a folder")
+    wanted = {*libraries, *(golden.inputs if golden else ()), *(golden.outputs if golden else ())}
     if missing := sorted(wanted - set(manifest.parts)):
         raise BundleError(f"manifest.json: '{missing[0]}' is not among the parts")
     lengths = (len(signature.inputs), len(signature.outputs))

@@ -9,12 +9,15 @@ import typer
 from compiler.cli.bench import bench
 from compiler.cli.board import app as board
 from compiler.cli.compile import compile_
+from compiler.cli.deploy import deploy, fleet
+from compiler.cli.diff import diff
 from compiler.cli.info import info
 from compiler.cli.logs import app as logs
 from compiler.cli.quantize import quantize
 from compiler.cli.run import run
 from compiler.cli.targets import app as targets
 from compiler.cli.tune import tune
+from compiler.cli.unpack import unpack
 from compiler.cli.verify import verify
 
 app = typer.Typer(
@@ -29,6 +32,10 @@ app.command("quantize")(quantize)
 app.command("run")(run)
 app.command("verify")(verify)
 app.command("info")(info)
+app.command("diff")(diff)
+app.command("unpack")(unpack)
+app.command("deploy")(deploy)
+app.command("fleet")(fleet)
 app.add_typer(targets, name="targets")
 app.command("bench")(bench)
 app.command("tune")(tune)

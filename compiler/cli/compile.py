@@ -56,6 +56,20 @@ def compile_(
     statistics: Statistics = None,
     report: Report = None,
     logs: Logs = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="aot: a library that needs nothing but libc; tvm: one for TVM's runtime; auto: aot where "
+            "that can be (CPUs under Linux, known shapes)."
+        ),
+    ] = "auto",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of an aot library: the prefix of its names in C; by default the model's."),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Of an aot library: in a `file` beside it, or `inside`.")
+    ] = "file",
 ) -> None:
     """Compile a model into one file that runs on the target.
 
@@ -87,6 +101,9 @@ def compile_(
         statistics=statistics,
         report=report,
         logs=logs,
+        kind=kind,
+        name=name,
+        weights=weights,
     )
     typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def info(
     bundle: Annotated[Path, typer.Argument(help="The bundle (.kiln).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Show what the library takes on a device, step by step.")
+    ] = False,
 ) -> None:
     """Show a bundle's signature, target, versions, parts, passes, kernels and notes.
 
@@ -26,6 +29,7 @@ def info(
     For example:
 
     - `kiln info resnet18.kiln`
+    - `kiln info resnet18.kiln --memory`
     - `kiln info resnet18.kiln --json | jq .signature`
     """
     from compiler.bundle import read, to_json
@@ -37,6 +41,11 @@ def info(
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
+    if memory:
+        from compiler.cli.memory import show_memory
+
+        show_memory(manifest)
+        return
     for line in _facts(manifest):
         console.print(line, markup=False)
     for title, columns, rows in _tables(manifest):
@@ -49,10 +58,12 @@ def _facts(manifest: Manifest) -> list[str]:
     target, check, quantization = manifest.target, manifest.check, manifest.quantization
     arch = f", {target.arch}" if target.arch else ""
     torch = f", torch {manifest.torch}" if manifest.torch else ""
+    aot = manifest.aot
     return [
         f"model    {manifest.model}",
         f"target   {target.name} ({target.kind}{arch}; {target.triple}, {target.cpu})",
         f"needs    {', '.join(target.features) or 'no CPU features'}",
+        f"library  {f'{aot.library}, needs nothing but libc' if aot else 'for the runtime of TVM'}",
         f"made by  Kiln {manifest.kiln}, TVM {manifest.tvm}{torch}; bundle format {manifest.format}",
         f"threads  {manifest.threads or 'one per physical core'}",
         f"checked  {f'{check.summary} ({check.ran}; {check.tolerance:.3g} allowed)' if check else 'no'}",

@@ -1,5 +1,6 @@
 """Runs compiled models: here, or on a board. Loads without torch."""
 
+from compiler.deploy.aot import AotFiles
 from compiler.deploy.compiled import CompiledModel
 from compiler.deploy.session import ALIGNMENT, Session, load, run_library, why_not_run
 from compiler.deploy.threads import choose_threads, use_threads
@@ -7,6 +8,7 @@ from compiler.deploy.verification import OutputReport, relative_error, verify
 
 __all__ = [
     "ALIGNMENT",
+    "AotFiles",
     "CompiledModel",
     "OutputReport",
     "Session",

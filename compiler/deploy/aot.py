@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,13 +35,30 @@ class AotTensor:
         begin = -room.ctypes.data % _ALIGNMENT
         return room[begin : begin + size].view(dtype).reshape(self.shape)
 
+    def at(self, address: int) -> np.ndarray:
+        """Return the tensor at an address, in place."""
+        dtype = numpy_dtype(self.dtype)
+        size = int(np.prod(self.shape, dtype=np.int64)) * dtype.itemsize
+        memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+        return memory.view(dtype).reshape(self.shape)
+
 
 @dataclass(frozen=True)
 class AotStep:
-    """A kernel that a run calls, and the layers of the model that it computes."""
+    """A kernel that a run calls, the layer of the model that its result is, and what it makes."""
 
     kernel: str
-    layers: str
+    layer: str
+    outputs: tuple[AotTensor, ...]
+
+
+@dataclass(frozen=True)
+class AotFiles:
+    """A library on disk: its path, the model's name, the file of its weights if they are not inside."""
+
+    library: Path
+    name: str
+    weights: Path | None = None
 
 
 class _Tensor(ctypes.Structure):
@@ -55,13 +73,26 @@ class _Tensor(ctypes.Structure):
 class _Step(ctypes.Structure):
     """``MODEL_step`` of the header."""
 
-    _fields_ = [("kernel", ctypes.c_char_p), ("layers", ctypes.c_char_p)]
+    _fields_ = [
+        ("kernel", ctypes.c_char_p), ("layers", ctypes.c_char_p), ("output_count", ctypes.c_int),
+        ("outputs", ctypes.POINTER(_Tensor)),
+    ]  # fmt: skip
 
 
 class _Options(ctypes.Structure):
     """``MODEL_options`` of the header."""
 
-    _fields_ = [("threads", ctypes.c_int), ("memory", ctypes.c_void_p), ("memory_bytes", ctypes.c_size_t)]
+    _fields_ = [
+        ("threads", ctypes.c_int), ("memory", ctypes.c_void_p), ("memory_bytes", ctypes.c_size_t),
+        ("weights", ctypes.c_char_p),
+    ]  # fmt: skip
+
+
+_WATCH = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_void_p))
+"""``MODEL_watch`` of the header."""
+
+Watch = Callable[[int, Sequence[np.ndarray]], None]
+"""Is told the number of a step that has ended, and what it made: valid only during the call."""
 
 
 class AotModel:
@@ -74,27 +105,36 @@ class AotModel:
         threads: that it runs on.
     """
 
-    def __init__(self, library: Path, name: str, threads: int = 0) -> None:
-        """Make an instance of the model `name` of ``lib<name>.so`` on so many threads; 0: one a processor.
+    def __init__(self, files: AotFiles, threads: int = 0) -> None:
+        """Make an instance of a library's model on so many threads; 0: one a processor.
+
+        The files may be deleted afterwards.
 
         Raises:
-            BuildError: the library cannot be loaded here, or has no such model.
+            BuildError: the library cannot be loaded here, has no such model, or cannot be used.
         """
-        self._handle, self._name = ctypes.c_void_p(), name
+        self._handle, self._name = ctypes.c_void_p(), files.name
         try:
-            self._library = ctypes.CDLL(str(Path(library).resolve()))
+            self._library = ctypes.CDLL(str(files.library.resolve()))
             self._function("error").restype = ctypes.c_char_p
         except (OSError, AttributeError) as error:
             raise BuildError(
-                f"'{library}' cannot be loaded as a library of the model '{name}': {error}"
+                f"'{files.library}' cannot be loaded as a library of the model '{files.name}': {error}"
             ) from error
-        options = _Options(threads, None, 0)
+        weights = None if files.weights is None else str(files.weights.resolve()).encode()
+        options = _Options(threads, None, 0, weights)
         if self._function("create")(ctypes.byref(self._handle), ctypes.byref(options)):
-            raise BuildError(f"'{library}' cannot be used: {self._error()}")
+            raise BuildError(f"'{files.library}' cannot be used: {self._error()}")
+        self._free = weakref.finalize(self, self._function("destroy"), self._handle)
         self.inputs = self._tensors("input")
         self.outputs = self._tensors("output")
         rows = self._table(_Step, "steps", "step_count")
-        self.steps = tuple(AotStep(row.kernel.decode(), row.layers.decode()) for row in rows)
+        self.steps = tuple(
+            AotStep(
+                row.kernel.decode(), row.layers.decode(), tuple(map(_tensor, row.outputs[: row.output_count]))
+            )
+            for row in rows
+        )
         self.threads = int(self._function("threads")(self._handle))
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
@@ -103,23 +143,32 @@ class AotModel:
         Raises:
             InputError: a wrong number, shape or dtype.
         """
-        return self._run(inputs, None)
+        if not self._free.alive:
+            raise InputError(f"the model '{self._name}' was closed")
+        if len(inputs) != len(self.inputs):
+            raise InputError(f"expected {len(self.inputs)} inputs, got {len(inputs)}")
+        return self.run([_checked(spec, array) for spec, array in zip(self.inputs, inputs, strict=True)])
 
-    def timed(self, *inputs: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
-        """Return the outputs, and the seconds that each step took.
+    def run(self, inputs: Sequence[Any], watch: Watch | None = None) -> list[np.ndarray]:
+        """Return the outputs for `inputs`: dense arrays or torch tensors of the right shapes.
 
-        Raises:
-            InputError: a wrong number, shape or dtype.
+        Nothing is checked. `watch` is told of every step.
         """
-        seconds = (ctypes.c_double * max(1, len(self.steps)))()
-        outputs = self._run(inputs, seconds)
-        return outputs, list(seconds)[: len(self.steps)]
+        outputs = [spec.empty() for spec in self.outputs]
+        given, made = _pointers(list(map(_address, inputs))), _pointers([a.ctypes.data for a in outputs])
+
+        def told(_: Any, step: int, values: Any) -> None:
+            if watch is not None:
+                watch(step, [spec.at(values[i]) for i, spec in enumerate(self.steps[step].outputs)])
+
+        callback = _WATCH(told) if watch is not None else _WATCH()
+        if self._function("run_watched")(self._handle, given, made, callback, None):
+            raise BuildError(f"the model '{self._name}' failed: {self._error(self._handle)}")
+        return outputs
 
     def close(self) -> None:
         """Free the instance; it cannot run any more."""
-        if self._handle:
-            self._function("destroy")(self._handle)
-            self._handle = ctypes.c_void_p()
+        self._free()
 
     def __enter__(self) -> AotModel:
         return self
@@ -129,17 +178,6 @@ class AotModel:
     ) -> None:
         self.close()
 
-    def _run(self, inputs: Sequence[np.ndarray], seconds: Any) -> list[np.ndarray]:
-        if not self._handle:
-            raise InputError(f"the model '{self._name}' was closed")
-        if len(inputs) != len(self.inputs):
-            raise InputError(f"expected {len(self.inputs)} inputs, got {len(inputs)}")
-        given = [_checked(spec, array) for spec, array in zip(self.inputs, inputs, strict=True)]
-        outputs = [spec.empty() for spec in self.outputs]
-        if self._function("run_timed")(self._handle, _pointers(given), _pointers(outputs), seconds):
-            raise BuildError(f"the model '{self._name}' failed: {self._error(self._handle)}")
-        return outputs
-
     def _function(self, name: str) -> Any:
         return getattr(self._library, f"{self._name}_{name}")
 
@@ -147,10 +185,7 @@ class AotModel:
         return str(self._function("error")(handle).decode())
 
     def _tensors(self, kind: str) -> tuple[AotTensor, ...]:
-        rows = self._table(_Tensor, f"{kind}s", f"{kind}_count")
-        return tuple(
-            AotTensor(row.name.decode(), row.dtype.decode(), tuple(row.shape[: row.rank])) for row in rows
-        )
+        return tuple(map(_tensor, self._table(_Tensor, f"{kind}s", f"{kind}_count")))
 
     def _table(self, row: Any, name: str, count: str) -> list[Any]:
         """Return the rows of one of the library's tables."""
@@ -171,5 +206,14 @@ def _checked(spec: AotTensor, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _pointers(arrays: Sequence[np.ndarray]) -> Any:
-    return (ctypes.c_void_p * max(1, len(arrays)))(*(array.ctypes.data for array in arrays))
+def _address(tensor: Any) -> int:
+    """Return where a numpy array or a torch tensor has its elements."""
+    return int(tensor.ctypes.data if isinstance(tensor, np.ndarray) else tensor.data_ptr())
+
+
+def _pointers(addresses: Sequence[int]) -> Any:
+    return (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
+
+
+def _tensor(row: Any) -> AotTensor:
+    return AotTensor(row.name.decode(), row.dtype.decode(), tuple(row.shape[: row.rank]))

@@ -1,30 +1,29 @@
-"""Runs a compiled model on this machine, through TVM's virtual machine for Relax. Needs no torch."""
+"""Runs a compiled model on this machine. Needs no torch, and TVM only for libraries in its format."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compiler.bundle import LIBRARY, Manifest, read
+from compiler.bundle import LIBRARY, Bundle, Manifest, read
+from compiler.deploy.aot import AotFiles
 from compiler.deploy.inputs import ShapeChecker, bind
-from compiler.deploy.tensors import as_numpy, from_numpy, from_torch, is_torch, to_numpy
-from compiler.deploy.threads import choose_threads, use_threads
+from compiler.deploy.machine import AheadOfTime, Machine, VirtualMachine, Watch, why_no_device
+from compiler.deploy.tensors import as_numpy, from_torch, is_torch, to_numpy, to_torch
+from compiler.deploy.threads import choose_threads
 from compiler.deploy.tree import nest
-from compiler.support.errors import BuildError, BundleError, InputError, InternalError, KilnError
+from compiler.support.errors import BuildError, BundleError, InputError
 from compiler.support.files import private_folder
 from compiler.support.signature import Signature
 from compiler.target import Target, compatible, why_not_here
 
 ALIGNMENT = 64
 """What TVM takes for the alignment of every tensor, in bytes: its code loads aligned vectors."""
-
-Watch = Callable[[str, bool, Sequence[Any]], None]
-"""Is told the name of what is called, whether this is before or after the call, and the arguments."""
 
 
 class Session:
@@ -38,7 +37,7 @@ class Session:
 
     def __init__(
         self,
-        library: Path,
+        library: Path | AotFiles,
         signature: Signature,
         *,
         threads: int | None = None,
@@ -46,7 +45,7 @@ class Session:
         alignment: int = ALIGNMENT,
         manifest: Manifest | None = None,
     ) -> None:
-        """Load `library`, which may be deleted afterwards.
+        """Load `library`, in TVM's format or ahead of time, which may be deleted afterwards.
 
         `threads` counts threads (None: one per physical core), `kind` is the target's (cpu, cuda, ...),
         `alignment` is in bytes.
@@ -62,9 +61,11 @@ class Session:
         self._alignment = alignment
         self._kind = kind
         self._lock = threading.Lock()
-        use_threads(self.threads)
-        self._device = _device(kind)
-        self._machine, self.function = _load(library, self._device)
+        self._machine: Machine = (
+            AheadOfTime(library, self.threads, alignment)
+            if isinstance(library, AotFiles)
+            else VirtualMachine(library, kind, self.threads, alignment)
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the model's outputs for these inputs.
@@ -77,7 +78,7 @@ class Session:
         if not any(map(is_torch, values)):
             outputs = [to_numpy(output) for output in outputs]
         else:
-            outputs = [_to_torch(output, values) for output in outputs]
+            outputs = [to_torch(output, values) for output in outputs]
         return nest(self.signature.output_tree, outputs)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -122,38 +123,25 @@ class Session:
         ]
 
     def _place(self, value: Any) -> Any:
-        array = value.numpy() if is_torch(value) else value
-        return from_numpy(array, self._alignment, None if self._kind == "cpu" else self._device)
+        return self._machine.place(value.numpy() if is_torch(value) else value)
 
     def invoke(self, prepared: Sequence[Any]) -> list[Any]:
-        """Run the model on what `prepare` gave; return its outputs, flat, as TVM made them.
+        """Run the model on what `prepare` gave; return its outputs, flat, as the machine made them.
 
-        They are torch tensors if one of the inputs is, else TVM's, and share no memory with later calls.
+        They are arrays, TVM's tensors, or torch tensors if one of the inputs is, and share no memory with
+        later calls.
         """
         with self._lock:
-            use_threads(self.threads)
-            return list(self.function(*prepared))
+            return self._machine.run(prepared)
 
     def trace(self, prepared: Sequence[Any], watch: Watch) -> None:
         """Run the model as `invoke` does; tell `watch` of every call of a kernel or of the virtual machine.
 
-        Called are kernels by their names in the manifest, and functions ``vm.builtin.*`` of the machine's
-        own. A kernel's arguments are its inputs, then its outputs.
+        Called are kernels by their names in the manifest, and functions ``vm.builtin.*`` of the virtual
+        machine's own. The last of a kernel's arguments after a call are its outputs.
         """
-
-        def instrument(_function: Any, name: str, before: bool, _result: Any, *args: Any) -> int:
-            if self._kind != "cpu":
-                self._device.sync()  # kernels of an accelerator are only queued when they are called
-            watch(name, before, args)
-            return 0
-
         with self._lock:
-            use_threads(self.threads)
-            self._machine.set_instrument(instrument)
-            try:
-                self.function(*prepared)
-            finally:
-                self._machine.set_instrument(None)
+            self._machine.trace(prepared, watch)
 
 
 def load(bundle: str | os.PathLike[str], threads: int | None = None) -> Session:
@@ -170,13 +158,11 @@ def load(bundle: str | os.PathLike[str], threads: int | None = None) -> Session:
     reason = why_not_here(manifest.target.triple, manifest.target.features)
     if reason is not None:
         raise BundleError(f"the bundle '{bundle}' (target {manifest.target.name}) cannot run here: {reason}")
-    # The library is mapped when it is loaded, so the file need not stay.
+    # Libraries and weights are mapped when they are loaded, so the files need not stay.
     with private_folder() as folder:
-        library = folder / LIBRARY
-        opened.extract(LIBRARY, library)
         try:
             return Session(
-                library,
+                _extract(opened, folder),
                 manifest.signature,
                 threads=threads,
                 kind=manifest.target.kind,
@@ -187,62 +173,38 @@ def load(bundle: str | os.PathLike[str], threads: int | None = None) -> Session:
             raise BundleError(f"the bundle '{bundle}' cannot run here: {error}") from error
 
 
+def _extract(bundle: Bundle, folder: Path) -> Path | AotFiles:
+    """Write what runs to `folder`."""
+    if bundle.manifest.aot is not None:
+        return extract(bundle, folder)
+    bundle.extract(LIBRARY, folder / LIBRARY)
+    return folder / LIBRARY
+
+
+def extract(bundle: Bundle, folder: Path) -> AotFiles:
+    """Write an ahead-of-time library and its weights to `folder`.
+
+    Raises:
+        BundleError: the bundle has none.
+    """
+    aot = bundle.manifest.aot
+    if aot is None or aot.library is None:
+        raise BundleError(f"'{bundle.path}' has no library: it holds C, to be unpacked and made")
+    for name in (aot.library, *([aot.weights] if aot.weights else [])):
+        bundle.extract(name, folder / name)
+    return AotFiles(folder / aot.library, aot.name, folder / aot.weights if aot.weights else None)
+
+
 def run_library(library: Path, inputs: Sequence[np.ndarray], threads: int) -> list[np.ndarray]:
     """Run a library's ``main`` once on this machine's CPU; no signature, so nothing is checked.
 
     Raises:
         BuildError: the library cannot be loaded.
     """
-    use_threads(threads)
-    _machine, function = _load(library, _device("cpu"))
-    return [to_numpy(each) for each in function(*(from_numpy(array, ALIGNMENT, None) for array in inputs))]
+    machine = VirtualMachine(library, "cpu", threads, ALIGNMENT)
+    return [to_numpy(each) for each in machine.run([machine.place(array) for array in inputs])]
 
 
 def why_not_run(target: Target) -> str | None:
     """Return why code for `target` cannot run on this machine, None if it can."""
-    return compatible(target) or _why_no_device(target.kind)
-
-
-def _why_no_device(kind: str) -> str | None:
-    import tvm
-
-    if kind == "cpu" or tvm.device(kind, 0).exist:
-        return None
-    return f"TVM finds no {kind} device on this machine"
-
-
-def _device(kind: str) -> Any:
-    import tvm
-
-    if reason := _why_no_device(kind):
-        raise BuildError(reason)
-    return tvm.device(kind, 0)
-
-
-def _load(library: Path, device: Any) -> tuple[Any, Any]:
-    """Return the virtual machine, which owns the code, and its entry function."""
-    import tvm
-    from tvm import relax
-
-    try:
-        machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), device)
-        return machine, machine["main"]
-    except KilnError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise BuildError(f"TVM cannot load the library: {reason[-1]}") from error
-
-
-def _to_torch(output: Any, inputs: Sequence[Any]) -> Any:
-    """Return `output` as a torch tensor on the device of the first torch input."""
-    import torch
-
-    tensor = output if isinstance(output, torch.Tensor) else torch.from_dlpack(output)
-    wanted = next(value.device for value in inputs if is_torch(value))
-    if tensor.device.type == wanted.type:
-        return tensor
-    try:
-        return tensor.to(wanted)
-    except RuntimeError as error:
-        raise InternalError(f"cannot move an output to {wanted}: {error}") from error
+    return compatible(target) or why_no_device(target.kind)

@@ -8,12 +8,13 @@ address is not aligned as the kernels need it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from compiler.deploy.inputs import wrong_dtype
-from compiler.support.errors import InputError
+from compiler.support.errors import InputError, InternalError
 from compiler.support.signature import TensorSpec
 
 _NUMPY_LACKS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -123,8 +124,28 @@ def aligned_copy(array: np.ndarray, alignment: int = _ROOM) -> np.ndarray:
 
 def to_numpy(tensor: Any) -> np.ndarray:
     """Return a result of TVM as a numpy array, in place unless on a device or of a type that numpy lacks."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
     if is_torch(tensor):
         tensor = tensor.cpu()
     elif tensor.device.type != "cpu" or str(tensor.dtype) in _NUMPY_LACKS:
         return np.asarray(tensor.numpy())
     return np.from_dlpack(tensor)
+
+
+def to_torch(output: Any, inputs: Sequence[Any]) -> Any:
+    """Return a result as a torch tensor on the device of the first torch tensor among `inputs`."""
+    import torch
+
+    if isinstance(output, np.ndarray) and output.dtype.name in _NUMPY_LACKS:
+        bits = output.view(f"int{8 * output.itemsize}")
+        tensor = torch.from_numpy(bits).view(getattr(torch, output.dtype.name))
+    else:
+        tensor = output if isinstance(output, torch.Tensor) else torch.from_dlpack(output)
+    wanted = next(value.device for value in inputs if is_torch(value))
+    if tensor.device.type == wanted.type:
+        return tensor
+    try:
+        return tensor.to(wanted)
+    except RuntimeError as error:
+        raise InternalError(f"cannot move an output to {wanted}: {error}") from error

@@ -43,6 +43,8 @@ class Model:
     the extent of each symbolic dimension in `examples`, and `program` is what `mod` was translated
     from (a decomposed torch ExportedProgram), which finds the layer that differs. `quantized` is set once
     `mod` holds pairs of quantize and dequantize that compression put there; `reference` is None then.
+    `layers` says what the nodes are that variables of `mod` are named by (`compiler.ir.layers`): the path of
+    the module and the operator, such as ``layer1.0.conv1 conv2d``.
     """
 
     mod: tvm.IRModule
@@ -55,3 +57,4 @@ class Model:
     sizes: Mapping[str, int] = field(default_factory=dict)
     program: Any = None
     quantized: Quantized | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)

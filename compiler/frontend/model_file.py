@@ -14,7 +14,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class _About:
     report: dict[str, Any]
     probes: int
     examples: int
+    layers: dict[str, str] = field(default_factory=dict)
 
 
 def write_model(model: Model, path: Path) -> None:
@@ -76,6 +77,7 @@ def write_model(model: Model, path: Path) -> None:
         report=dict(model.quantized.report),
         probes=len(model.quantized.inputs),
         examples=len(model.examples),
+        layers=dict(model.layers),
     )
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
         _add(archive, _ABOUT, json.dumps(dataclasses.asdict(about), indent=1, allow_nan=False).encode())
@@ -166,6 +168,7 @@ def _model(archive: zipfile.ZipFile, about: _About, path: Path) -> Model:
         ranges=about.ranges,
         sizes=about.sizes,
         quantized=Quantized(about.report, **groups),
+        layers=about.layers,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from compiler.frontend.export import module_of_program, run_module
 from compiler.frontend.index_bounds import index_bounds
 from compiler.frontend.interface import Interface, make_signature, read_interface
 from compiler.frontend.interpret import interpret, to_array
+from compiler.frontend.location import module_of
 from compiler.frontend.model import Arrays, Model
 from compiler.frontend.translate import _CHECKS, Converter, translate
 from compiler.frontend.unsupported import find_unsupported, unsupported_error
@@ -71,6 +73,7 @@ def import_program(
         ranges={**index_bounds(interface), **(ranges or {})},
         sizes=_example_sizes(interface),
         program=Imported(decomposed, interface, table),
+        layers=_layers(decomposed),
     )
 
 
@@ -89,6 +92,20 @@ class Imported:
     def interpret(self, arrays: Arrays, nodes: Sequence[Any]) -> list[np.ndarray]:
         """Compute the values of `nodes` in PyTorch."""
         return interpret(self.program, self.interface, arrays, nodes)
+
+
+def _layers(program: Any) -> dict[str, str]:
+    """Return what each node that computes something is in the user's model."""
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    return {node.name: f"{module_of(node)[0]} {_operator(node)}".lstrip() for node in calls}
+
+
+def _operator(node: Any) -> str:
+    """Return what a node's operator is called; of one that gives several results, each is a node."""
+    if node.target is operator.getitem:
+        return _operator(node.args[0])
+    name = str(node.target.__name__).partition(".")[0]
+    return "batch_norm" if "batch_norm" in name else name
 
 
 def _decompose(program: Any) -> Any:

@@ -17,6 +17,7 @@ from compiler.frontend.interface import Interface
 from compiler.frontend.location import locate_node
 from compiler.frontend.unsupported import Trouble, operator_name, unsupported_error
 from compiler.frontend.widen import widen_tensor
+from compiler.ir.layers import hint
 from compiler.support.errors import KilnError, ModelError
 
 Converter = Callable[[Any, Any], Any]
@@ -35,6 +36,16 @@ _CHECKS = (
 _ALIGNMENT = 64
 
 
+class _NamingBuilder(relax.BlockBuilder):  # type: ignore[misc]
+    """Names variables by the fx `node` that is converted."""
+
+    node = ""
+
+    def emit(self, expr: Any, name_hint: str = "") -> Any:
+        """Bind `expr`."""
+        return super().emit(expr, name_hint or hint(self.node))
+
+
 class Importer(ExportedProgramImporter):  # type: ignore[misc]
     """TVM's importer with Kiln's converters only, and troubles collected instead of raised.
 
@@ -45,7 +56,7 @@ class Importer(ExportedProgramImporter):  # type: ignore[misc]
         super().__init__()
         self.converters = converters
         self.troubles: list[Trouble] = []
-        self.block_builder = relax.BlockBuilder()
+        self.block_builder = _NamingBuilder()
         self.sizes: dict[str, Any] = {}
 
     def convert(self, node: Any) -> None:
@@ -56,6 +67,7 @@ class Importer(ExportedProgramImporter):  # type: ignore[misc]
         if node.op == "get_attr":
             self.env[node] = self._attribute(node)
         elif node.op == "call_function" and node.target.__name__ not in _CHECKS:
+            self.block_builder.node = node.name
             try:
                 self.env[node] = self.converters[node.target.__name__](node, self)
             except Exception as error:

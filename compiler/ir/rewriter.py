@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import tvm
 from tvm import relax
 
+from compiler.ir.layers import hint, layer_of
+
 
 class Rewriter:
     """Base of passes that look at one binding at a time.
@@ -21,8 +23,8 @@ class Rewriter:
     returns what to bind instead (or the expression itself). Inside, `definition` finds what a variable is
     bound to in the new function, `uses` counts its readers in the old one, `old_var` is the variable of the
     binding at hand in the old function and `old_type` its type, `new` finds what became of another one, and
-    `emit` adds a binding. `inputs`, `begin` and `finish` may change what the function takes, what stands for
-    its inputs, and what it returns.
+    `emit` adds a binding, named by the layer that the old one computes. `inputs`, `begin` and `finish` may
+    change what the function takes, what stands for its inputs, and what it returns.
     """
 
     name: ClassVar[str] = "Rewriter"
@@ -62,9 +64,13 @@ class Rewriter:
         """Bind `expr` in the new function and return the variable; constants and variables stay."""
         if isinstance(expr, (tvm.ir.Var, tvm.ir.GenericConst, relax.ShapeExpr)):
             return expr
-        var = self.builder.emit(expr)
+        var = self.builder.emit(expr, hint(self.node()))
         self._definitions[var] = expr
         return var
+
+    def node(self) -> str:
+        """Return the node of the user's model that the binding at hand computes, empty if not known."""
+        return layer_of(self.old_var)
 
     def definition(self, expr: Any) -> Any:
         """Return what the variable `expr` is bound to, or `expr` itself if it is no bound variable."""

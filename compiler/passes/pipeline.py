@@ -31,6 +31,7 @@ from compiler.passes.lower_short_floats import lower_short_floats, with_dot_prod
 from compiler.passes.lower_weight_only import lower_weight_only
 from compiler.passes.merge_groups import merge_groups
 from compiler.passes.multiply_reciprocal import multiply_reciprocal
+from compiler.passes.name_groups import naming_groups
 from compiler.passes.pack_dense import pack_dense
 from compiler.passes.quantized_layers import layers_in_float, weights_in_float
 from compiler.passes.recognize_all import RECOGNIZERS
@@ -134,7 +135,7 @@ def fuse_passes(*, cpu: bool, residuals: bool = True) -> list[tuple[str, Pass]]:
         ("legalize", relax.transform.LegalizeOps(legalizations(cpu=cpu))),
         ("fold_legalized", relax.transform.FoldConstant()),
         ("annotate_patterns", annotate_patterns(residuals=residuals)),
-        ("fuse_ops", relax.transform.FuseOps()),
+        ("fuse_ops", naming_groups(relax.transform.FuseOps())),
         ("fuse_kernels", relax.transform.FuseTIR()),
         ("remove_dead", relax.transform.DeadCodeElimination()),
     ]

@@ -39,12 +39,18 @@ def branches(kind=Branches):
     return kind().eval()
 
 
-def built(net, inputs, folder, target=None):
+def scheduled(net, inputs, target=None):
+    """Return a network's kernels, their target, and names for C."""
     target = target or load("host")
     model = frontend.load(net.eval(), inputs)
-    mod, _ = schedule(optimize(model.mod, target)[0], target)
     names = Names(
         "net", [each.name for each in model.signature.inputs],
-        [each.name for each in model.signature.outputs], {}, ["A test."], target.cpu, cpu_checks(target),
+        [each.name for each in model.signature.outputs], model.layers, ["A test."], target.cpu,
+        cpu_checks(target),
     )  # fmt: skip
-    return build_aot(mod, target, folder, names)
+    return (schedule(optimize(model.mod, target)[0], target)[0], target, names)
+
+
+def built(net, inputs, folder, target=None, **how):
+    mod, target, names = scheduled(net, inputs, target)
+    return build_aot(mod, target, folder, names, **how)

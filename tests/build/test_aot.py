@@ -10,18 +10,23 @@ import torch
 from torch import nn
 
 from compiler import frontend
+from compiler.build.aot import write_c
+from compiler.build.c_source import identifiers
 from compiler.build.program import program_of
 from compiler.passes import optimize
 from compiler.schedule import schedule
 from compiler.support.errors import BuildError
 from compiler.target import load
-from tests.build.aot_nets import branches, built
+from tests.build.aot_nets import branches, built, scheduled
 
 ALIGNMENT = 64
 
 
 class Options(ctypes.Structure):
-    _fields_ = [("threads", ctypes.c_int), ("memory", ctypes.c_void_p), ("memory_bytes", ctypes.c_size_t)]
+    _fields_ = [
+        ("threads", ctypes.c_int), ("memory", ctypes.c_void_p), ("memory_bytes", ctypes.c_size_t),
+        ("weights", ctypes.c_char_p),
+    ]  # fmt: skip
 
 
 class Loaded:
@@ -143,8 +148,8 @@ def test_it_needs_only_the_c_library_and_shows_only_its_interface(library):
     assert {line.split()[-1] for line in shown.splitlines()} == {
         f"net_{each}"
         for each in (
-            "create", "run", "run_arrays", "run_timed", "threads", "error", "destroy", "memory_bytes",
-            "inputs", "outputs", "steps", "input_count", "output_count", "step_count",
+            "create", "run", "run_arrays", "run_watched", "check_weights", "threads", "error", "destroy",
+            "memory_bytes", "inputs", "outputs", "steps", "input_count", "output_count", "step_count",
         )
     }  # fmt: skip
 
@@ -171,6 +176,63 @@ def test_a_header_that_c_and_cplusplus_understand(library, tmp_path):
             ],
             check=True,
         )
+
+
+def test_weights_inside_need_no_file(net, tmp_path):
+    made = built(net, (torch.randn(1, 3, 13, 11),), tmp_path, inside=True)
+    assert made.weights is None
+    assert not list(tmp_path.glob("*.weights"))
+    loaded = Loaded(made.shared, made.program)
+    handle = loaded.create()
+    x = np.ones((1, 3, 13, 11), np.float32)
+    near(loaded.run(handle, [x]), expected(net, x))
+    assert loaded.library.net_check_weights(handle) == 0
+
+
+def test_without_threads_it_knows_no_pthread(net, tmp_path):
+    made = built(net, (torch.randn(1, 3, 13, 11),), tmp_path, threads=False)
+    names = subprocess.run(["nm", "-D", made.shared], capture_output=True, text=True, check=True).stdout
+    assert "pthread" not in names
+    loaded = Loaded(made.shared, made.program)
+    x = np.ones((1, 3, 13, 11), np.float32)
+    near(loaded.run(loaded.create(), [x]), expected(net, x))
+    assert not loaded.create(2)
+    assert loaded.error() == "expected 1 thread of a library without threads, got 2"
+
+
+WARNINGS = "-Wall -Wextra -Werror -Wno-maybe-uninitialized"
+SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
+
+
+@pytest.mark.parametrize("flags", [WARNINGS, SANITIZERS])
+def test_c_for_a_compiler_of_ones_own(net, tmp_path, flags):
+    """Built by make, without a warning or with all sanitizers, and run on golden data."""
+    mod, target, names = scheduled(net, (torch.randn(1, 3, 13, 11),))
+    made = write_c(mod, target, tmp_path, names)
+    assert {path.name for path in made.files} >= {"net.h", "net.c", "net_kernels.c", "Makefile"}
+    golden = tmp_path / "golden"
+    golden.mkdir()
+    x = np.random.default_rng(0).standard_normal((1, 3, 13, 11), np.float32)
+    np.save(golden / "input_0.npy", x)
+    for number, each in enumerate(expected(net, x)):
+        np.save(golden / f"output_{number}.npy", each)
+    subprocess.run(["make", "-s", "-C", tmp_path, f"CFLAGS=-O1 {flags}"], check=True)
+    words = [tmp_path / "net-run", "--verify", "--bench", "20"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(": right, off by ") == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["x", "input", "x"], ["x", "input", "x_1"]),
+        (["a.b", "a_b", "int", "3d", "", "model"], ["a_b", "a_b_1", "_int", "_3d", "_", "_model"]),
+        (["größe", "x_1", "x", "x"], ["gr__e", "x_1", "x", "x_2"]),
+    ],
+)
+def test_names_for_c(names, wanted):
+    assert identifiers(names) == wanted
 
 
 def test_a_chain_of_reshapes_and_a_passed_input(tmp_path):

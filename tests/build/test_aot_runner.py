@@ -1,12 +1,13 @@
 """The runner of an ahead-of-time library: one static program, on this machine and on boards under qemu."""
 
 import subprocess
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
-from compiler.target import load
+from compiler.target import compatible, load
 from tests.build.aot_nets import First, branches, built
 from tests.conftest import needs
 
@@ -33,8 +34,14 @@ def runner(net, folder, target):
 
 
 @pytest.fixture(scope="module")
-def here(net, tmp_path_factory):
-    return runner(net, tmp_path_factory.mktemp("here"), load("host"))
+def made(net, tmp_path_factory):
+    """Return a function from a target's name to the path of its runner, built once."""
+    return cache(lambda name: runner(net, tmp_path_factory.mktemp(name), load(name)))
+
+
+@pytest.fixture(scope="module")
+def here(made):
+    return made("host")
 
 
 def ran(*words):
@@ -79,6 +86,40 @@ def test_times_and_where_they_go(here):
     assert rest[-1].endswith(" us")
 
 
+def test_weights_that_were_changed_are_told(here, tmp_path):
+    weights = bytearray((here.parent / "net.weights").read_bytes())
+    weights[100] ^= 1
+    (tmp_path / "changed.weights").write_bytes(weights)
+    code, _, err = ran(here, "--weights", tmp_path / "changed.weights", "--verify")
+    assert (code, err) == (
+        1,
+        "error: the weights were changed after the model was compiled: their SHA-256 differs\n",
+    )
+    code, _, err = ran(here, "--weights", tmp_path / "none")
+    assert code == 1
+    assert "cannot read the weights" in err
+
+
+def test_what_each_kernel_makes(here, tmp_path):
+    assert ran(here, "--trace", tmp_path) == (0, "", "")
+    made = sorted(tmp_path.iterdir(), key=lambda path: int(path.name.partition("_")[0]))
+    assert [path.name for path in made] == [f"{number}_0.npy" for number in range(len(made))]
+    wanted = np.load(here.parent / "golden" / "output_0.npy")
+    np.testing.assert_allclose(np.load(made[-1]), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_nothing_is_wrong_with_its_memory(made):
+    """Runs on 3 threads under valgrind: no leak, nothing read before it was written or beyond its end."""
+    needs("valgrind", why="apt-get install valgrind")
+    # valgrind knows no AVX-512.
+    name = "x86-64-v3" if load("host").arch == "x86_64" else "host"
+    if why := compatible(load(name)):
+        pytest.skip(why)
+    flags = ["--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]
+    code, _, err = ran("valgrind", "-q", *flags, made(name), "--verify", "--bench", "10", "--threads", "3")
+    assert code == 0, err
+
+
 def test_files_of_ones_own(here, net, tmp_path):
     x = np.random.default_rng(7).standard_normal(SHAPE, np.float32)
     np.save(tmp_path / "x.npy", x)
@@ -117,12 +158,12 @@ def test_files_that_do_not_fit_are_refused(here, tmp_path, make):
 
 
 @pytest.mark.parametrize("board", ["rpi4", "rpi2", "riscv64", "x86-64-v3"])
-def test_boards_compute_the_same(net, tmp_path, board):
+def test_boards_compute_the_same(made, board):
     target = load(board)
     emulator = target.toolchain.emulator
     needs("ziglang", why=ZIG)
     needs(emulator[0], why="apt-get install qemu-user-static")
-    code, out, err = ran(*emulator, runner(net, tmp_path, target), "--threads", "2")
+    code, out, err = ran(*emulator, made(board), "--threads", "2")
     assert (code, err) == (0, ""), out
     assert ": right, off by " in out
 
@@ -134,8 +175,9 @@ def test_boards_compute_the_same(net, tmp_path, board):
         ("x86-64-v3", ["qemu-x86_64-static", "-cpu", "Nehalem"], "avx"),
     ],
 )
-def test_a_cpu_without_the_features_is_told(net, tmp_path, board, emulator, lacks):
+def test_a_cpu_without_the_features_is_told(made, board, emulator, lacks):
+    needs("ziglang", why=ZIG)
     needs(emulator[0], why="apt-get install qemu-user-static")
-    code, _, err = ran(*emulator, runner(net, tmp_path, load(board)))
+    code, _, err = ran(*emulator, made(board))
     assert code == 1
     assert err.startswith(f"error: the code is for {load(board).cpu}: this CPU lacks '{lacks}'")
