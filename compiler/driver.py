@@ -153,9 +153,7 @@ def compile(
         compressed = compress(imported, request, host_builder(folder / "host")) if request else None
         subject = compressed.model if compressed else imported
         tuned = _tuned(device, threads, logs)
-        how = ahead(
-            subject, device, kind, name=name, inside=weights == "inside", tolerance=_tolerance(subject)
-        )
+        how = ahead(subject, device, kind, name=name, weights=weights, tolerance=_tolerance(subject))
         built, facts = build_module(subject.mod, device, folder, dump_ir, tuned, how=how)
         session = None
         if elsewhere is None:

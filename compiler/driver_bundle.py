@@ -34,7 +34,7 @@ class Ahead:
 
 
 def ahead(
-    model: Model, target: Target, kind: str, *, name: str | None, inside: bool, tolerance: float
+    model: Model, target: Target, kind: str, *, name: str | None, weights: str, tolerance: float
 ) -> Ahead | None:
     """Return how to build `model` ahead of time, None to build it for TVM's runtime.
 
@@ -43,7 +43,9 @@ def ahead(
     """
     if kind not in KINDS:
         raise UsageError(f"expected the kind of bundle {' or '.join(KINDS)}, got '{kind}'")
-    as_c = kind == "c-source"
+    if weights not in ("file", "inside"):
+        raise UsageError(f"expected weights in a file or inside, got '{weights}'")
+    as_c, inside = kind == "c-source", weights == "inside"
     possible = target.kind == "cpu" and (target.os == "linux" or as_c)
     if kind in ("aot", "c-source") and not possible:
         raise UsageError(
@@ -143,7 +145,7 @@ def aot_info(built: Built) -> AotInfo | None:
         c=tuple(path.name for path in made.c),
         arena_bytes=made.program.plan.size,
         arena_least=made.program.plan.least,
-        scratch_bytes=made.scratch,
+        scratch_bytes=made.program.scratch,
         weight_bytes=made.program.weight_bytes,
         code_bytes=code - (0 if made.weights or not code else made.program.weight_bytes),
         steps=steps,

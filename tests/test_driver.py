@@ -142,10 +142,10 @@ def test_a_model_that_cannot_be_imported_leaves_nothing(temporary, tmp_path):
 
 
 def test_an_interrupted_compilation_leaves_nothing(temporary, tmp_path, monkeypatch):
-    def interrupted(*args):
+    def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(driver, "build", interrupted)
+    monkeypatch.setattr(driver, "build_ahead", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compiler.compile(*models.tiny(), output=tmp_path / "a.kiln")
     assert list(temporary.iterdir()) == []

@@ -16,7 +16,7 @@ from tvm import tirx
 
 from compiler.build.c_source import RUNTIME, Names, header, makefile, runner, source, weights_in_c
 from compiler.build.embed import embedding
-from compiler.build.plain_kernels import KernelMemory, plain_kernels_in_c, write_plain_kernels
+from compiler.build.plain_kernels import Facts, plain_kernels_in_c, write_plain_kernels
 from compiler.build.program import Program, program_of
 from compiler.build.toolchain import Linker, linker_for, static_linker_for
 from compiler.support.errors import BuildError
@@ -35,7 +35,6 @@ class AotLibrary:
     Attributes:
         names: that C calls things.
         program: what a run does.
-        scratch: bytes that kernels need beside the arena for each thread but the caller's.
         header: ``MODEL.h``.
         shared: ``libMODEL.so``; None where only C was made.
         static: ``libMODEL.a``, the same.
@@ -47,7 +46,6 @@ class AotLibrary:
 
     names: Names
     program: Program
-    scratch: int
     header: Path
     shared: Path | None = None
     static: Path | None = None
@@ -84,8 +82,8 @@ def build_aot(
     with tempfile.TemporaryDirectory(prefix=".aot.", dir=folder) as name:
         work, model = Path(name), names.model
         kernels = _by_symbol(mod, names)
-        memory = write_plain_kernels(kernels, target, work / _KERNELS)
-        program, sources = _written(mod, names, memory, work, tolerance, inside)
+        facts = write_plain_kernels(kernels, target, work / _KERNELS)
+        program, sources = _written(mod, names, facts, work, tolerance, inside)
         if inside:
             text = embedding(target, f"{model}_weights", [f"{model}.weights"], hidden=True)
             (work / _WEIGHTS).write_text(text, encoding="utf-8")
@@ -100,7 +98,6 @@ def build_aot(
         return AotLibrary(
             names=names,
             program=program,
-            scratch=memory.worker,
             header=kept(work / f"{model}.h"),
             shared=kept(shared),
             static=kept(static),
@@ -121,8 +118,8 @@ def write_c(
         BuildError: a shape is known only when it runs, or there is no C for a kernel.
     """
     model = names.model
-    text, memory = plain_kernels_in_c(_by_symbol(mod, names), target)
-    program, sources = _written(mod, names, memory, folder, tolerance, True)
+    text, facts = plain_kernels_in_c(_by_symbol(mod, names), target)
+    program, sources = _written(mod, names, facts, folder, tolerance, True)
     written = {
         f"{model}_kernels.c": text,
         f"{model}_weights.c": weights_in_c(model, (folder / f"{model}.weights").read_bytes()),
@@ -132,18 +129,18 @@ def write_c(
     for name, content in written.items():
         (folder / name).write_text(content, encoding="utf-8")
     header, *others = (folder / name for name in (*sources, *written, *_RUNTIME_FILES))
-    return AotLibrary(names, program, memory.worker, header, c=tuple(others))
+    return AotLibrary(names, program, header, c=tuple(others))
 
 
 def _written(
-    mod: tvm.IRModule, names: Names, memory: KernelMemory, work: Path, tolerance: float, inside: bool
+    mod: tvm.IRModule, names: Names, facts: Facts, work: Path, tolerance: float, inside: bool
 ) -> tuple[Program, dict[str, str]]:
-    """Write weights, and all C but the kernels'; return the program and what is generated, header first."""
-    program = program_of(mod, {name: memory.caller[names.kernel(name)] for name in _kernels(mod)})
+    """Write weights and all C but the kernels'; return the program, and that C, header first."""
+    program = program_of(mod, {name: facts[names.kernel(name)] for name in _kernels(mod)})
     model = names.model
     digest = _write_weights(program.weights, program.weight_bytes, work / f"{model}.weights")
     sources = {
-        f"{model}.h": header(program, names, memory.worker, inside),
+        f"{model}.h": header(program, names, inside),
         f"{model}.c": source(program, names, digest, inside),
         f"{model}_run.c": runner(names, tolerance),
     }
@@ -190,10 +187,11 @@ def _runner(target: Target, model: str, work: Path, inside: bool, flags: tuple[s
 def _exports(model: str) -> str:
     """Return a linker's list of what the library shows."""
     functions = (
-        "create", "run", "run_arrays", "run_watched", "check_weights", "threads", "error", "destroy",
-        "memory_bytes",
+        "create", "run", "run_arrays", "run_watched", "set_sizes", "shape", "check_weights", "threads",
+        "error", "destroy", "memory_bytes",
     )  # fmt: skip
-    tables = ("inputs", "outputs", "steps", "input_count", "output_count", "step_count")
+    kinds = ("input", "output", "step", "size")
+    tables = [f"{each}{ending}" for each in kinds for ending in ("s", "_count")]
     names = "".join(f" {model}_{each};" for each in (*functions, *tables))
     return f"{{ global:{names} local: *; }};\n"
 

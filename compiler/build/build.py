@@ -24,8 +24,8 @@ class Built:
     """A library in TVM's format for its Relax virtual machine, or one ahead of time, and what came with it.
 
     `library` is what is loaded (the header where only C was made), `aot` all that belongs to one of the
-    latter kind. `sources` maps a file name to a kernel source, an assembly listing or generated C; `notes` are
-    sentences for the manifest, such as what could not be run at compile time.
+    latter kind. `sources` maps a file name to a kernel source, an assembly listing or generated C; `notes`
+    are sentences for the manifest, such as what could not be run at compile time.
     """
 
     library: Path

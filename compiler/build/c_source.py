@@ -153,11 +153,8 @@ def c_type(dtype: str) -> str:
     return _C_TYPES[dtype]
 
 
-def header(program: Program, names: Names, scratch: int, inside: bool) -> str:
-    """Return ``MODEL.h``; kernels need `scratch` bytes beside the arena for each thread but the caller's.
-
-    The weights are `inside` of the library, or in a file.
-    """
+def header(program: Program, names: Names, inside: bool) -> str:
+    """Return ``MODEL.h``; the weights are `inside` of the library, or in a file."""
     return _filled(
         "model.h.in",
         names,
@@ -165,11 +162,12 @@ def header(program: Program, names: Names, scratch: int, inside: bool) -> str:
         alignment=ALIGNMENT,
         arena=program.plan.size,
         arguments=", ".join([*names.inputs, *names.outputs]),
-        inputs=_described(program.inputs, names.inputs),
-        outputs=_described(program.outputs, names.outputs),
+        inputs=_described(program, program.inputs, names.inputs),
+        outputs=_described(program, program.outputs, names.outputs),
         rank=_RANK,
-        scratch=aligned(scratch),
+        scratch=aligned(program.scratch),
         signature=_signature(program, names),
+        sizes=_sizes_described(program, names),
         weights=program.weight_bytes,
         where="" if inside else f", which are in {names.model}.weights",
     )
@@ -185,6 +183,10 @@ def source(program: Program, names: Names, digest: bytes, inside: bool) -> str:
         names,
         copies=_copies(program, names.model),
         cpu=names.cpu,
+        extents=_extents(program, names),
+        rank=_RANK,
+        size_count=len(program.sizes),
+        size_table=_size_table(program),
         digest=", ".join(map(str, digest)),
         feature_count=len(names.features),
         features=", ".join(names.features) or "{0}",
@@ -231,11 +233,50 @@ def _filled(template: str, names: Names, **values: Any) -> str:
     return Template(text).substitute(values, model=names.model, upper=names.model.upper())
 
 
-def _described(specs: Sequence[TensorSpec], names: Sequence[str]) -> str:
+def _described(program: Program, specs: Sequence[TensorSpec], names: Sequence[str]) -> str:
     return "\n".join(
-        f" *   {name}: {each.dtype} [{', '.join(map(str, each.shape))}], {each.size} bytes"
+        f" *   {name}: {each.dtype} [{', '.join(_extent_texts(program, each))}], "
+        f"{'at most ' if each.extents else ''}{each.size} bytes"
         for name, each in zip(names, specs, strict=True)
     )
+
+
+def _extent_texts(program: Program, spec: TensorSpec) -> list[str]:
+    """Return extents as a reader takes them, with the sizes' names."""
+    if not spec.extents:
+        return list(map(str, spec.shape))
+    return [_SIZE.sub(lambda found: program.sizes[int(found[1])].name, each) for each in spec.extents]
+
+
+_SIZE = re.compile(r"SIZE\((\d+)\)")
+
+
+def _sizes_described(program: Program, names: Names) -> str:
+    if not program.sizes:
+        return ""
+    lines = [f" *   {each.name}: {each.least} to {each.greatest}\n" for each in program.sizes]
+    return f" * Sizes, set by {names.model}_set_sizes:\n{''.join(lines)}"
+
+
+def _size_table(program: Program) -> str:
+    rows = (
+        f"  {{{_quoted(each.name)}, {each.least}, {each.greatest}, {each.input}, {each.dimension}}},"
+        for each in program.sizes
+    )
+    return "\n".join(rows) or "  {0}"
+
+
+def _extents(program: Program, names: Names) -> str:
+    """Set the extents that vary, of each tensor of each table that has some."""
+    values = [each for step in program.steps for each in step.outputs]
+    tables = ((f"{names.model}_inputs", program.inputs), (f"{names.model}_outputs", program.outputs))
+    lines = []
+    for table, specs in (*tables, ("values", values)):
+        for number, spec in enumerate(specs):
+            sets = [f"shape[{i}] = {each};" for i, each in enumerate(spec.extents) if "SIZE" in each]
+            if sets:
+                lines.append(f"  if (tensor == &{table}[{number}]) {{ {' '.join(sets)} }}\n")
+    return "".join(lines)
 
 
 def _signature(program: Program, names: Names) -> str:
@@ -247,10 +288,10 @@ def _signature(program: Program, names: Names) -> str:
 
 def _prototypes(program: Program, names: Names) -> str:
     """Declare each kernel; the last argument is what it writes, or several are, which C need not know."""
-    counts = {step.kernel: len(step.arguments) for step in program.steps}
+    counts = {step.kernel: (len(step.arguments), len(step.sizes)) for step in program.steps}
     return "\n".join(
-        f"int32_t {names.kernel(name)}({', '.join(['const void *'] * count)});"
-        for name, count in counts.items()
+        f"int32_t {names.kernel(name)}({', '.join(['const void *'] * tensors + ['int64_t'] * sizes)});"
+        for name, (tensors, sizes) in counts.items()
     )
 
 
@@ -259,7 +300,8 @@ def _steps(program: Program, names: Names) -> str:
     for number, step in enumerate(program.steps, 1):
         if layer := names.layer(step):
             lines.append(f"  /* {layer.replace('*/', '* /')} */")
-        arguments, made = (", ".join(map(_address, each)) for each in (step.arguments, step.made))
+        arguments = ", ".join([*map(_address, step.arguments), *step.sizes])
+        made = ", ".join(map(_address, step.made))
         if step.scratch:
             lines.append(f"  kiln_lend(ARENA({step.scratch_at}), {step.scratch});")
         lines.append(f"  STEP({number}, {names.kernel(step.kernel)}({arguments}), {made})")

@@ -6,7 +6,7 @@ built, so a call is no more than addresses: of weights, of the arena, of the cal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ import tvm
 from tvm import relax
 
 from compiler.build.memory_plan import Lifetime, MemoryPlan, aligned, plan_memory
+from compiler.build.plain_kernels import Facts
+from compiler.build.sizes import Sizes, SizeSpec
 from compiler.ir.layers import layer_of
 from compiler.support.errors import BuildError
 
@@ -31,10 +33,14 @@ class Place:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Shape and dtype of a tensor, dense in C order."""
+    """Shape and dtype of a tensor, dense in C order.
+
+    Where sizes vary, `shape` is the greatest, and `extents` has all extents as C, see `compiler.build.sizes`.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    extents: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -52,6 +58,7 @@ class Step:
         outputs: what the last arguments are: the tensors that it makes.
         layer: what the result is in the user's model, empty if not known.
         scratch: bytes of the arena that it takes while it runs, at `scratch_at`.
+        sizes: what it takes after its tensors, as C.
     """
 
     kernel: str
@@ -60,6 +67,7 @@ class Step:
     layer: str = ""
     scratch: int = 0
     scratch_at: int = 0
+    sizes: tuple[str, ...] = ()
 
     @property
     def made(self) -> tuple[Place, ...]:
@@ -80,6 +88,8 @@ class Program:
         plan: of the arena.
         weights: arrays by their offsets in the file of weights.
         copies: outputs that no kernel writes, from where they are: an input, a weight, another output.
+        sizes: that vary from run to run.
+        scratch: bytes that kernels need beside the arena for each thread but the caller's.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -90,10 +100,12 @@ class Program:
     weights: dict[int, np.ndarray] = field(compare=False)
     weight_bytes: int = 0
     copies: tuple[tuple[int, Place], ...] = ()
+    sizes: tuple[SizeSpec, ...] = ()
+    scratch: int = 0
 
 
-def program_of(mod: tvm.IRModule, scratch: Mapping[str, int]) -> Program:
-    """Return the program of a scheduled module's ``main``; kernels take `scratch` bytes while they run.
+def program_of(mod: tvm.IRModule, facts: Facts) -> Program:
+    """Return the program of a scheduled module's ``main``, with `facts` about its kernels by their names.
 
     Raises:
         BuildError: a shape is known only when it runs, or something is no call of a kernel.
@@ -101,7 +113,7 @@ def program_of(mod: tvm.IRModule, scratch: Mapping[str, int]) -> Program:
     step = relax.transform
     passes = [step.RewriteDataflowReshape(), step.ToNonDataflow(), step.RemovePurityChecking()]
     main = tvm.transform.Sequential(passes)(mod)["main"]
-    return _Reader(main, scratch).program()
+    return _Reader(main, facts).program()
 
 
 def why_not_ahead(mod: tvm.IRModule) -> str | None:
@@ -120,6 +132,7 @@ class _Tensor:
     spec: TensorSpec
     kind: Kind
     number: int = 0
+    extents: Sequence[Any] = ()
     first: int = -1
     last: int = -1
 
@@ -132,13 +145,14 @@ class _Call:
     arguments: list[_Tensor]
     results: list[_Tensor]
     layer: str
+    sizes: list[Any]
 
 
 class _Reader:
     """Reads a function's bindings into calls over tensors."""
 
-    def __init__(self, main: Any, scratch: Mapping[str, int]) -> None:
-        self._main, self._scratch = main, scratch
+    def __init__(self, main: Any, facts: Facts) -> None:
+        self._main, self._facts, self._sizes = main, facts, Sizes(main)
         self._values: dict[Any, Any] = {}
         self._tensors: list[_Tensor] = []
         self._calls: list[_Call] = []
@@ -148,7 +162,7 @@ class _Reader:
 
     def program(self) -> Program:
         """Read all, then plan."""
-        inputs = [self._new(_spec(each.ty), "input", number) for number, each in enumerate(self._main.params)]
+        inputs = [self._new(each.ty, "input", number) for number, each in enumerate(self._main.params)]
         self._values = dict(zip(self._main.params, inputs, strict=True))
         for block in self._main.body.blocks:
             for binding in block.bindings:
@@ -158,8 +172,8 @@ class _Reader:
         outputs: Sequence[_Tensor] = results if isinstance(results, list) else [results]
         return self._planned(inputs, outputs)
 
-    def _new(self, spec: TensorSpec, kind: Kind, number: int = 0) -> _Tensor:
-        tensor = _Tensor(spec, kind, number)
+    def _new(self, type_: Any, kind: Kind, number: int = 0) -> _Tensor:
+        tensor = _Tensor(self._spec(type_), kind, number, list(type_.shape))
         self._tensors.append(tensor)
         return tensor
 
@@ -183,17 +197,19 @@ class _Reader:
 
     def _call(self, call: Any, layer: str) -> Any:
         kernel, arguments = call.args[0].name_hint, [self._read(each) for each in call.args[1].fields]
-        if len(call.args) > 2:
-            raise BuildError(f"the kernel '{kernel}' takes sizes that are known only when it runs")
+        sizes = list(call.args[2].values) if len(call.args) > 2 else []
         types = call.ty_args[0]
         many = isinstance(types, relax.TupleType)
-        results = [self._new(_spec(each), "arena") for each in (types.fields if many else [types])]
+        results = [self._new(each, "arena") for each in (types.fields if many else [types])]
         step = len(self._calls)
         for each in results:
             each.first = each.last = step
         for each in arguments:
             each.last = step
-        self._calls.append(_Call(kernel, arguments, results, layer))
+        implied = self._facts[kernel].implied if kernel in self._facts else ()
+        every = [*arguments, *results]
+        sizes += [every[argument].extents[dimension] for argument, dimension in implied]
+        self._calls.append(_Call(kernel, arguments, results, layer, sizes))
         return results if many else results[0]
 
     def _weight(self, constant: Any) -> _Tensor:
@@ -201,7 +217,9 @@ class _Reader:
             if known.same_as(constant):
                 return tensor
         array = constant.value.numpy()
-        tensor = _Tensor(TensorSpec(tuple(array.shape), str(constant.value.dtype)), "weight", self._end)
+        tensor = _Tensor(
+            TensorSpec(tuple(array.shape), str(constant.value.dtype)), "weight", self._end, list(array.shape)
+        )
         self._weights[self._end] = array
         self._end += aligned(tensor.spec.size)
         self._constants.append((constant, tensor))
@@ -221,7 +239,8 @@ class _Reader:
         planned = [tensor for tensor in self._tensors if tensor.kind != "weight"]
         for tensor in inputs:
             tensor.first, tensor.last = 0, max(0, tensor.last)
-        taken = [self._scratch.get(call.kernel, 0) for call in self._calls]
+        memory = [self._memory(call) for call in self._calls]
+        taken = [shared + own for shared, own in memory]
         lifetimes = [Lifetime(each.spec.size, each.first, each.last) for each in planned]
         lifetimes += [Lifetime(size, step, step) for step, size in enumerate(taken)]
         plan = plan_memory(lifetimes)
@@ -238,6 +257,7 @@ class _Reader:
                 call.layer,
                 size,
                 at,
+                tuple(map(self._sizes.in_c, call.sizes)),
             )
             for call, size, at in zip(self._calls, taken, scratch_at, strict=True)
         )
@@ -252,20 +272,31 @@ class _Reader:
             self._weights,
             self._end,
             tuple((number, places[id(tensor)]) for number, tensor in copies),
+            tuple(self._sizes.specs),
+            max((own for _, own in memory), default=0),
         )
+
+    def _memory(self, call: _Call) -> tuple[int, int]:
+        """Return the bytes that a call's kernel allocates at most: for all threads, and for each."""
+        facts = self._facts.get(call.kernel)
+        if facts is None:
+            return 0, 0
+        values = [self._sizes.greatest(each) for each in call.sizes]
+        return facts.shared.bytes(values), facts.own.bytes(values)
 
     @staticmethod
     def _place(tensor: _Tensor, offsets: dict[int, int]) -> Place:
         return Place(tensor.kind, offsets[id(tensor)] if tensor.kind == "arena" else tensor.number)
 
+    def _spec(self, type_: Any) -> TensorSpec:
+        """Return what a tensor's type says.
 
-def _spec(type_: Any) -> TensorSpec:
-    """Return what a tensor's type says.
-
-    Raises:
-        BuildError: an extent is known only when it runs.
-    """
-    shape = getattr(type_, "shape", None)
-    if shape is None or not all(isinstance(extent, tvm.tirx.IntImm) for extent in shape):
-        raise BuildError(f"expected tensors of known shapes, got {type_}")
-    return TensorSpec(tuple(int(extent) for extent in shape), str(type_.dtype))
+        Raises:
+            BuildError: an extent is known only when it runs.
+        """
+        shape = getattr(type_, "shape", None)
+        if shape is None:
+            raise BuildError(f"expected tensors of known shapes, got {type_}")
+        fixed = all(isinstance(extent, tvm.tirx.IntImm) for extent in shape)
+        extents = () if fixed else tuple(map(self._sizes.in_c, shape))
+        return TensorSpec(tuple(map(self._sizes.greatest, shape)), str(type_.dtype), extents)

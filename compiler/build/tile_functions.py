@@ -189,6 +189,22 @@ def _decided(tile: Any, condition: Any, holds: bool) -> Any:
     return map_statements(tile, decide)
 
 
+@function_pass("EqualTypes")
+def _equal_types(function: Any) -> Any:
+    """Widen the 32-bit zeros that `LoopPartition` puts in place of 64-bit variables of loops of one turn.
+
+    Only kernels of symbolic shapes still have such variables.
+    """
+
+    def widened(sum_: Any) -> Any:
+        one, other = sum_.a, sum_.b
+        if isinstance(one, tirx.IntImm) and str(one.ty) != str(other.ty):
+            return tirx.Add(tirx.const(int(one), str(other.ty)), other)
+        return sum_
+
+    return function.with_body(tvm_ffi.structural_map(function.body, [(tirx.Add, widened)]))
+
+
 def lowering_passes() -> list[Any]:
     """Return the ordered passes from a scheduled PrimFunc to what LLVM code is made of.
 
@@ -211,6 +227,7 @@ def lowering_passes() -> list[Any]:
         tir.BF16ComputeLegalize(),
         tir.NarrowDataType(32),
         s_tir.LoopPartition(),
+        _equal_types,
         dot_products,
         lookups,
         tir.VectorizeLoop(True),

@@ -275,6 +275,8 @@ def _check_meaning(manifest: Manifest) -> None:
     if manifest.alignment < 1 or (manifest.threads is not None and manifest.threads < 1):
         raise BundleError("manifest.json: alignment and threads must be at least 1")
     libraries = manifest.aot.files if manifest.aot else (LIBRARY,)
+    if manifest.aot and manifest.target.kind != "cpu":
+        raise BundleError(f"manifest.json: an ahead-of-time library cannot be for {manifest.target.kind}")
     if any("/" in name for name in libraries):
         raise BundleError("manifest.json: a library's name has a folder")
     wanted = {*libraries, *(golden.inputs if golden else ()), *(golden.outputs if golden else ())}

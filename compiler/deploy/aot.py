@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,6 +88,15 @@ class _Options(ctypes.Structure):
     ]  # fmt: skip
 
 
+class _Size(ctypes.Structure):
+    """``MODEL_size`` of the header."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p), ("least", ctypes.c_int64), ("greatest", ctypes.c_int64),
+        ("input", ctypes.c_int), ("dimension", ctypes.c_int),
+    ]  # fmt: skip
+
+
 _WATCH = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_void_p))
 """``MODEL_watch`` of the header."""
 
@@ -99,8 +108,8 @@ class AotModel:
     """One instance of the model in a library; a context manager that frees it.
 
     Attributes:
-        inputs: in order.
-        outputs: in order.
+        inputs: in order; where sizes vary, the greatest shapes.
+        outputs: in order, the same.
         steps: of a run, in order.
         threads: that it runs on.
     """
@@ -126,14 +135,12 @@ class AotModel:
         if self._function("create")(ctypes.byref(self._handle), ctypes.byref(options)):
             raise BuildError(f"'{files.library}' cannot be used: {self._error()}")
         self._free = weakref.finalize(self, self._function("destroy"), self._handle)
-        self.inputs = self._tensors("input")
-        self.outputs = self._tensors("output")
-        rows = self._table(_Step, "steps", "step_count")
+        self._inputs, self._outputs = self._table(_Tensor, "input"), self._table(_Tensor, "output")
+        self._steps, self._sizes = self._table(_Step, "step"), self._table(_Size, "size")
+        self.inputs, self.outputs = tuple(map(_tensor, self._inputs)), tuple(map(_tensor, self._outputs))
         self.steps = tuple(
-            AotStep(
-                row.kernel.decode(), row.layers.decode(), tuple(map(_tensor, row.outputs[: row.output_count]))
-            )
-            for row in rows
+            AotStep(row.kernel.decode(), row.layers.decode(), tuple(map(_tensor, _made(row))))
+            for row in self._steps
         )
         self.threads = int(self._function("threads")(self._handle))
 
@@ -147,23 +154,35 @@ class AotModel:
             raise InputError(f"the model '{self._name}' was closed")
         if len(inputs) != len(self.inputs):
             raise InputError(f"expected {len(self.inputs)} inputs, got {len(inputs)}")
-        return self.run([_checked(spec, array) for spec, array in zip(self.inputs, inputs, strict=True)])
+        self._set_sizes(inputs)
+        specs = self._present(self._inputs)
+        return self.run([_checked(spec, array) for spec, array in zip(specs, inputs, strict=True)])
 
     def run(self, inputs: Sequence[Any], watch: Watch | None = None) -> list[np.ndarray]:
         """Return the outputs for `inputs`: dense arrays or torch tensors of the right shapes.
 
-        Nothing is checked. `watch` is told of every step.
+        Nothing is checked. `watch` is told of every step; what it raises is raised after the run.
         """
-        outputs = [spec.empty() for spec in self.outputs]
+        self._set_sizes(inputs)
+        outputs = [spec.empty() for spec in self._present(self._outputs)]
         given, made = _pointers(list(map(_address, inputs))), _pointers([a.ctypes.data for a in outputs])
 
+        failures: list[BaseException] = []
+
         def told(_: Any, step: int, values: Any) -> None:
-            if watch is not None:
-                watch(step, [spec.at(values[i]) for i, spec in enumerate(self.steps[step].outputs)])
+            if watch is None or failures:
+                return
+            try:
+                specs = self._present(_made(self._steps[step]))
+                watch(step, [spec.at(values[i]) for i, spec in enumerate(specs)])
+            except BaseException as error:  # C knows none: it is raised once C is left
+                failures.append(error)
 
         callback = _WATCH(told) if watch is not None else _WATCH()
         if self._function("run_watched")(self._handle, given, made, callback, None):
             raise BuildError(f"the model '{self._name}' failed: {self._error(self._handle)}")
+        if failures:
+            raise failures[0]
         return outputs
 
     def close(self) -> None:
@@ -184,13 +203,35 @@ class AotModel:
     def _error(self, handle: Any = None) -> str:
         return str(self._function("error")(handle).decode())
 
-    def _tensors(self, kind: str) -> tuple[AotTensor, ...]:
-        return tuple(map(_tensor, self._table(_Tensor, f"{kind}s", f"{kind}_count")))
+    def _table(self, row: Any, name: str) -> list[Any]:
+        """Return the rows of one of the library's tables, in its own memory."""
+        number = ctypes.c_int.in_dll(self._library, f"{self._name}_{name}_count").value
+        return list((row * max(1, number)).in_dll(self._library, f"{self._name}_{name}s"))[:number]
 
-    def _table(self, row: Any, name: str, count: str) -> list[Any]:
-        """Return the rows of one of the library's tables."""
-        number = ctypes.c_int.in_dll(self._library, f"{self._name}_{count}").value
-        return list((row * max(1, number)).in_dll(self._library, f"{self._name}_{name}"))[:number]
+    def _set_sizes(self, inputs: Sequence[Any]) -> None:
+        """Set the sizes that vary to those of the inputs.
+
+        Raises:
+            InputError: one is too small or too great.
+        """
+        if not self._sizes:
+            return
+        shapes = [getattr(array, "shape", ()) for array in inputs]
+        found = [shapes[row.input][row.dimension : row.dimension + 1] for row in self._sizes]
+        sizes = (ctypes.c_int64 * len(found))(*(int(each[0]) if each else 0 for each in found))
+        if self._function("set_sizes")(self._handle, sizes):
+            raise InputError(self._error(self._handle))
+
+    def _present(self, rows: Sequence[Any]) -> list[AotTensor]:
+        """Return tensors with the shapes that they have with the present sizes."""
+        specs = list(map(_tensor, rows))
+        if not self._sizes:
+            return specs
+        shape = (ctypes.c_int64 * _RANK)()
+        for place, row in enumerate(rows):
+            self._function("shape")(self._handle, ctypes.byref(row), shape)
+            specs[place] = replace(specs[place], shape=tuple(shape[: row.rank]))
+        return specs
 
 
 def _checked(spec: AotTensor, array: np.ndarray) -> np.ndarray:
@@ -213,6 +254,11 @@ def _address(tensor: Any) -> int:
 
 def _pointers(addresses: Sequence[int]) -> Any:
     return (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
+
+
+def _made(row: Any) -> list[Any]:
+    """Return the rows of the tensors that a step makes."""
+    return list(row.outputs[: row.output_count])
 
 
 def _tensor(row: Any) -> AotTensor:

@@ -18,6 +18,8 @@
 #include <stdatomic.h>
 #endif
 
+#define KILN_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define KILN_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define KILN_ALIGNMENT 64
 #define KILN_MAX_THREADS 64
 #define KILN_ERROR 400
