@@ -41,7 +41,7 @@ from compiler.deploy import (
     use_threads,
     why_not_run,
 )
-from compiler.driver_bundle import Ahead, ahead, aot_info, library_parts, loadable, settle
+from compiler.driver_bundle import Ahead, ahead, aot_info, library_parts, loadable, runtime_parts, settle
 from compiler.driver_compress import (
     assess,
     check_library,
@@ -93,6 +93,7 @@ def compile(
     kind: str = "auto",
     name: str | None = None,
     weights: str = "file",
+    with_runtime: bool = False,
 ) -> CompiledModel:
     """Compile a model for a target.
 
@@ -124,6 +125,7 @@ def compile(
             ``"auto"``, the former where that can be.
         name: the prefix of the library's names in C, by default made of the model's.
         weights: of an ``"aot"`` library: in a ``"file"`` beside it, or ``"inside"``.
+        with_runtime: put TVM's runtime for the target into a ``"tvm"`` bundle, from the package index.
 
     Raises:
         KilnError: one of its kinds, see `compiler.support.errors`; nothing is left half-written.
@@ -188,6 +190,9 @@ def compile(
             if report is not None:
                 write_page(found, subject.origin, Path(report))
         contents |= library_parts(built)
+        if with_runtime:
+            with stage("runtime"):
+                contents |= runtime_parts(built, device, folder)
         contents |= {f"sources/{name}": text.encode() for name, text in built.sources.items()}
         facts |= {"threads": threads, "alignment": ALIGNMENT, "check": checked, "golden": golden}
         facts["aot"] = aot_info(built)
@@ -302,7 +307,7 @@ def build_module(
             note(_origins(kernels))
     with stage("build"):
         check_room(make_folder(folder), _ROOM + 3 * constant_bytes(mod))
-        how = settle(how, mod)
+        how = settle(how, mod, target)
         if how is None:
             built = build(mod, target, folder)
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.build import Built, Names, cpu_checks, identifiers, why_not_ahead
+from compiler.build.tvm_runtime import fetch_runtime
 from compiler.bundle import LIBRARY, AotInfo, Contents, StepInfo
 from compiler.deploy import AotFiles
 from compiler.frontend.model import Model
@@ -46,7 +47,9 @@ def ahead(
     if weights not in ("file", "inside"):
         raise UsageError(f"expected weights in a file or inside, got '{weights}'")
     as_c, inside = kind == "c-source", weights == "inside"
-    possible = target.kind == "cpu" and (target.os == "linux" or as_c)
+    # Android has no C library of zig's: the NDK's compiler makes it possible.
+    system = target.os == "linux" or (target.os == "android" and target.toolchain.compiler)
+    possible = target.kind == "cpu" and (system or as_c)
     if kind in ("aot", "c-source") and not possible:
         raise UsageError(
             f"a library ahead of time is for CPUs under Linux, and C for CPUs; '{target.name}' is "
@@ -85,13 +88,13 @@ def model_name(origin: str) -> str:
     return factory if path else Path(origin).stem
 
 
-def settle(how: Ahead | None, scheduled: Any) -> Ahead | None:
-    """Return `how`, or None where a scheduled module cannot be built so.
+def settle(how: Ahead | None, scheduled: Any, target: Target) -> Ahead | None:
+    """Return `how`, or None where a module scheduled for `target` cannot be built so.
 
     Raises:
         BuildError: it cannot, and has to.
     """
-    if how is None or (reason := why_not_ahead(scheduled)) is None:
+    if how is None or (reason := why_not_ahead(scheduled, target.memory)) is None:
         return how
     if how.required:
         raise BuildError(f"no library ahead of time can be made: {reason}; take --kind tvm")
@@ -117,6 +120,20 @@ def library_parts(built: Built) -> Contents:
     if built.aot is not None:
         return {path.name: path for path in built.aot.files}
     return {LIBRARY: built.library}
+
+
+def runtime_parts(built: Built, target: Target, folder: Path) -> Contents:
+    """Return TVM's runtime for a target by its files' names in the bundle.
+
+    Raises:
+        UsageError: the library does not need it.
+        BuildError: it cannot be had.
+    """
+    if built.aot is not None:
+        raise UsageError("a library ahead of time needs no runtime: --with-runtime is for --kind tvm")
+    place = folder / "runtime"
+    place.mkdir()
+    return {path.name: path for path in fetch_runtime(target, place)}
 
 
 def aot_info(built: Built) -> AotInfo | None:

@@ -115,6 +115,13 @@ def test_what_has_no_bounds_is_for_tvm(tmp_path):
         compiler.compile(program, kind="aot", check=False)
 
 
+def test_what_would_not_fit_the_device_is_for_tvm():
+    program = dynamic(most=1 << 40)
+    assert compiler.compile(program, check=False).manifest.aot is None
+    with pytest.raises(BuildError, match=r"it would take .* GB of memory at its greatest sizes"):
+        compiler.compile(program, kind="aot", check=False)
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -123,11 +130,19 @@ def test_what_has_no_bounds_is_for_tvm(tmp_path):
         ({"name": "a-b"}, "expected a name for C such as 'a_b', got 'a-b'"),
         ({"weights": "elsewhere"}, "expected weights in a file or inside, got 'elsewhere'"),
         ({"kind": "aot", "target": "apple-m1-cpu"}, "take --kind tvm"),
+        ({"with_runtime": True}, "needs no runtime"),
     ],
 )
 def test_bad_wishes_are_refused(options, line):
     with pytest.raises(UsageError, match=line):
         compiler.compile(nn.Linear(4, 4), (torch.randn(1, 4),), check=False, **options)
+
+
+def test_there_is_no_runtime_of_tvm_for_every_board():
+    with pytest.raises(BuildError, match=r"TVM for x86_64 and aarch64 under Linux, and 'rpi2' is arm"):
+        compiler.compile(
+            nn.Linear(4, 4), (torch.randn(1, 4),), check=False, kind="tvm", target="rpi2", with_runtime=True
+        )
 
 
 def test_c_is_checked_by_a_build_for_this_machine(tmp_path, kiln):

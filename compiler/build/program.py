@@ -116,13 +116,18 @@ def program_of(mod: tvm.IRModule, facts: Facts) -> Program:
     return _Reader(main, facts).program()
 
 
-def why_not_ahead(mod: tvm.IRModule) -> str | None:
-    """Return why a scheduled module has no `Program`, None if it has one."""
+def why_not_ahead(mod: tvm.IRModule, memory: int) -> str | None:
+    """Return why a scheduled module has no `Program` for a device of so many bytes, None if it has one."""
     try:
-        program_of(mod, {})
+        program = program_of(mod, {})
     except BuildError as error:
         return str(error)
-    return None
+    needed = program.plan.size + program.weight_bytes
+    if needed <= memory:
+        return None
+    most = ", ".join(f"{each.name} {each.greatest}" for each in program.sizes)
+    at = f" at its greatest sizes ({most})" if most else ""
+    return f"it would take {needed / 1e9:.1f} GB of memory{at}, and the device has {memory / 1e9:.1f} GB"
 
 
 @dataclass(eq=False)

@@ -119,8 +119,8 @@ def linker_for(target: Target) -> Linker:
 def static_linker_for(target: Target) -> Linker:
     """Return what links programs for `target` that need nothing, not even a C library.
 
-    That is this machine's own compiler for the target ``host``, if it has static libraries, else zig with
-    musl.
+    That is zig with musl; for the target ``host`` this machine's own compiler, whose programs need its C
+    library where there is no static one.
 
     Raises:
         BuildError: zig is not installed, or the target is no Linux.
@@ -130,8 +130,9 @@ def static_linker_for(target: Target) -> Linker:
             f"expected Linux for a program without a C library, got '{target.name}' ({target.os})"
         )
     static = ("-static", "-s")
-    if target.name == HOST and (own := _own_compiler()) and _links(*own, *static):
-        return Linker((*own, *static), target.toolchain.flags, target.os)
+    if target.name == HOST and (own := _own_compiler()):
+        words = (*own, *static) if _links(*own, *static) else (*own, "-s")
+        return Linker(words, target.toolchain.flags, target.os)
     if importlib.util.find_spec("ziglang") is None:
         raise BuildError("a program without a C library is linked by zig: pip install ziglang")
     triple = target.toolchain.zig or target.triple

@@ -70,6 +70,10 @@ def compile_(
     weights: Annotated[
         str, typer.Option(help="Of an aot library: in a `file` beside it, or `inside`.")
     ] = "file",
+    with_runtime: Annotated[
+        bool,
+        typer.Option("--with-runtime", help="Of a tvm library: add TVM's runtime for the target (by pip)."),
+    ] = False,
 ) -> None:
     """Compile a model into one file that runs on the target.
 
@@ -104,6 +108,7 @@ def compile_(
         kind=kind,
         name=name,
         weights=weights,
+        with_runtime=with_runtime,
     )
     typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 

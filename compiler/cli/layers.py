@@ -60,10 +60,14 @@ def totals(profile: Profile) -> list[str]:
     def part(ms: float) -> str:
         return f"{ms:.3f} ms ({ms / total:.1%})"
 
+    rest = f"all else {part(profile.overhead_ms)}."
+    if profile.builtin_calls:
+        rest = (
+            f"the virtual machine {part(profile.overhead_ms)}; of that its {profile.builtin_calls} calls of "
+            f"vm.builtin.* {part(profile.builtin_ms)}."
+        )
     return [
-        f"A run takes {total:.3f} ms, its kernels {part(profile.kernels_ms)}, the virtual machine "
-        f"{part(profile.overhead_ms)}; of that its {profile.builtin_calls} calls of vm.builtin.* "
-        f"{part(profile.builtin_ms)}.",
+        f"A run takes {total:.3f} ms, its kernels {part(profile.kernels_ms)}, {rest}",
         f"Peak: {peak.gflops:.0f} GFLOPS and {peak.gb_per_s:.1f} GB/s, measured with {peak.threads} "
         f"thread{'s' if peak.threads > 1 else ''}. Medians of {profile.runs} runs.",
     ]

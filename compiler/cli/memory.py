@@ -70,9 +70,7 @@ def _savings(manifest: Manifest, aot: AotInfo) -> list[str]:
     """Say what would make it smaller, most first."""
     found = []
     if manifest.quantization is None:
-        found.append(
-            (aot.weight_bytes * 3 // 4, "int8 weights (--quantize int8): a quarter of the float weights")
-        )
+        found.append((aot.weight_bytes * 3 // 4, "weights of one byte in place of four (--quantize int8)"))
     peak = max((step.arena for step in aot.steps), default=0)
     below = sorted({step.arena for step in aot.steps})[-2:-1]
     if below and peak > below[0]:

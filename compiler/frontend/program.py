@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -95,9 +96,20 @@ class Imported:
 
 
 def _layers(program: Any) -> dict[str, str]:
-    """Return what each node that computes something is in the user's model."""
+    """Return what each node that computes something is in the user's model.
+
+    Where a module is used more than once, what comes before tells one use from another.
+    """
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    return {node.name: f"{module_of(node)[0]} {_operator(node)}".lstrip() for node in calls}
+    plain = {node.name: f"{module_of(node)[0]} {_operator(node)}".lstrip() for node in calls}
+    uses = Counter(plain[node.name] for node in calls if node.target is not operator.getitem)
+    return {node.name: _told_apart(node, plain, uses) for node in calls}
+
+
+def _told_apart(node: Any, plain: Mapping[str, str], uses: Mapping[str, int]) -> str:
+    text = plain[node.name]
+    before = next((plain[each.name] for each in node.all_input_nodes if each.name in plain), "")
+    return f"{text} after {before}" if uses[text] > 1 and before else text
 
 
 def _operator(node: Any) -> str:

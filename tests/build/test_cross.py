@@ -7,8 +7,6 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +15,9 @@ import pytest
 import tvm_ffi
 
 from compiler.build.toolchain import linker_for, run_tool
+from compiler.build.tvm_runtime import fetch_runtime
 from compiler.schedule.dot_product import instruction
+from compiler.support.errors import BuildError
 from compiler.target import load as load_target
 from tests.build.networks import (
     QUANTUM,
@@ -101,26 +101,17 @@ def runtime(request):
     versions = [f"{name}=={importlib.metadata.version(name)}" for name in ("apache-tvm", "apache-tvm-ffi")]
     place = folder / re.sub(r"[^\w.]+", "-", "-".join(versions))
     if not place.exists():
-        _download(versions, place)
+        _download(place)
     return place
 
 
-def _download(versions, place):
+def _download(place):
     scratch = place.with_name(f"{place.name}.{os.getpid()}")
-    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    for level in ("2_28", "2_27", "2_17"):
-        words += ["--platform", f"manylinux_{level}_aarch64"]
-    words += ["--platform", "manylinux2014_aarch64", "--dest", str(scratch)]
-    words += ["--python-version", f"{sys.version_info[0]}.{sys.version_info[1]}", "--implementation", "cp"]
-    done = subprocess.run([*words, *versions], capture_output=True, text=True)
-    if done.returncode != 0:
-        absent(f"needs TVM's wheels for aarch64 from the package index: {done.stderr.strip()[-200:]}")
-    for wheel in scratch.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if Path(name).name in ("libtvm_runtime.so", "libtvm_ffi.so"):
-                    (scratch / Path(name).name).write_bytes(archive.read(name))
-        wheel.unlink()
+    scratch.mkdir()
+    try:
+        fetch_runtime(load_target("rpi4"), scratch)
+    except BuildError as error:
+        absent(str(error))
     # Tests may run side by side: the first one to finish has its folder kept.
     try:
         scratch.rename(place)

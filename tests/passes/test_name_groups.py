@@ -60,7 +60,12 @@ def test_equal_kernels_have_the_names_of_their_own_layers():
     model = frontend.load(Net().eval(), (torch.randn(1, 16, 8, 8),))
     found = calls(model, load("x86-64-v3"))
     layers = [model.layers[node] for kernel, node in found if "conv2d" in kernel]
-    assert layers == [f"blocks.{number} relu" for number in range(3) for _ in range(2)]
+    after = ("norm batch_norm", "add")
+    assert layers == [
+        f"blocks.{n} relu after blocks.{n}{'.' if each.startswith('norm') else ' '}{each}"
+        for n in range(3)
+        for each in after
+    ]
     nodes = [node for kernel, node in found if "conv2d" in kernel]
     assert len(set(nodes)) == 6
     assert len({kernel for kernel, _ in found if "conv2d" in kernel}) < 6

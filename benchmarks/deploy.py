@@ -1,0 +1,155 @@
+"""Measures what an ahead-of-time library takes beside its kernels: time, code, memory; and peers' memory.
+
+    python -m benchmarks.deploy [--models NAME ...] [--threads N] [--seconds S]
+
+writes the table between the markers of docs/deploy.md. Latency is that of the same kernels under TVM's
+virtual machine, measured in turns. Memory is the greatest resident memory of a process that loads the model
+and runs it: of Kiln the runner, of peers a Python process, which is shown without any, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import compiler
+from benchmarks.table import MODELS, ROOT, Row, write_between
+from compiler import frontend
+from compiler.bundle import AotInfo, read
+from compiler.deploy import Session, choose_threads, load, use_threads
+from compiler.deploy.benchmark import cpu_name
+from compiler.deploy.peak import interleaved_seconds
+from compiler.frontend.random_inputs import fresh_inputs
+from compiler.support.files import atomic_path, private_folder
+
+BEGIN, END = "<!-- deploy:begin -->", "<!-- deploy:end -->"
+PAGE = ROOT / "docs" / "deploy.md"
+NAMES = ("resnet18", "mobilenet_v2", "efficientnet_lite0", "minilm", "resnet18-int8", "mobilenet_v2-int8")
+_MIB = 1 << 20
+
+_PEERS = {
+    "": "",
+    "onnxruntime": "import onnxruntime as o; s = o.InferenceSession(path); s.run(None, feeds)",
+    "openvino": "import openvino as o; m = o.Core().compile_model(path, 'CPU'); m(feeds)",
+}
+_HEAD = "import resource, sys, numpy as np; path = sys.argv[1]; feeds = dict(np.load(sys.argv[2])); "
+_FOOT = "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+
+
+def measure(row: Row, threads: int, seconds: float) -> dict[str, Any]:
+    """Measure one model."""
+    with private_folder() as folder:
+        paths = [folder / f"{kind}.kiln" for kind in ("aot", "tvm")]
+        for path in paths:
+            options: dict[str, Any] = {"quantize": row.quantize or "int8", "calibrate": row.calibrate}
+            if row.precision == "fp32":
+                options = {}
+            compiler.compile(row.source, output=path, kind=path.stem, threads=threads, check=False, **options)
+        aot = read(paths[0]).manifest.aot
+        assert aot is not None
+        model = frontend.load(row.source)
+        arrays = fresh_inputs(model, 0)
+        sessions = [load(path, threads) for path in paths]
+        ours, machine = interleaved_seconds([_run(session, arrays) for session in sessions], seconds)
+        found = {
+            "aot": ours * 1e3,
+            "vm": machine * 1e3,
+            "weights": aot.weight_bytes / _MIB,
+            "arena": aot.arena_bytes / _MIB,
+            "over_least": aot.arena_bytes / aot.arena_least,
+            "code": _own_code(paths[0], aot, folder),
+            "runner": _runner_peak(paths[0], aot, folder, threads),
+        }
+        if row.precision == "fp32":
+            found |= _peers(model, arrays, folder)
+        return found
+
+
+def _run(session: Session, arrays: list[Any]) -> Any:
+    prepared = session.prepare(arrays)
+    return lambda: session.invoke(prepared)
+
+
+def _own_code(bundle: Path, aot: AotInfo, folder: Path) -> float:
+    """Return the KiB of code and tables that are not kernels': of the objects in the static library."""
+    assert aot.archive is not None
+    read(bundle).extract(aot.archive, folder / aot.archive)
+    done = subprocess.run(["size", folder / aot.archive], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    return sum(int(row[0]) + int(row[1]) for row in rows if row[5] != "kernels.o") / 1024
+
+
+def _runner_peak(bundle: Path, aot: AotInfo, folder: Path, threads: int) -> float:
+    """Return the MiB that the runner takes at most."""
+    subprocess.run([sys.executable, "-m", "compiler.cli", "-q", "unpack", bundle, folder / "out"], check=True)
+    words = [folder / "out" / str(aot.runner), "--bench", "20", "--threads", str(threads)]
+    said = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True).stdout
+    return float(re.search(r"peak memory (\S+) MiB", said)[1])  # type: ignore[index]
+
+
+def _peers(model: Any, arrays: list[Any], folder: Path) -> dict[str, float]:
+    """Return the MiB of Python processes that run the model as ONNX, and of one that runs nothing."""
+    import numpy as np
+    import torch
+
+    names = [spec.name for spec in model.signature.inputs]
+    module = model.program.program.module()
+    given = tuple(map(torch.from_numpy, arrays))
+    path = folder / "model.onnx"
+    torch.onnx.export(module, given, path, input_names=names)
+    np.savez(folder / "feeds.npz", **dict(zip(names, arrays, strict=True)))
+    found = {}
+    for name, code in _PEERS.items():
+        words = [sys.executable, "-c", f"{_HEAD}{code or 'pass'}{_FOOT}", path, folder / "feeds.npz"]
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            found[name or "python"] = int(done.stdout.split()[-1]) / 1024
+    return found
+
+
+def markdown(rows: dict[str, dict[str, Any]], cpu: str) -> str:
+    """Return the table."""
+    lines = [
+        f"On {cpu}; latency in ms, memory in MiB:",
+        "",
+        "| model | ahead of time / VM | arena / least | code beside kernels, KiB | weights, arena | runner "
+        "| ONNX Runtime | OpenVINO | Python alone |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in rows.items():
+        peers = [f"{row[each]:.0f}" if each in row else "" for each in ("onnxruntime", "openvino", "python")]
+        lines.append(
+            f"| {name} | {row['aot']:.3g} / {row['vm']:.3g} = {row['aot'] / row['vm']:.3f} | "
+            f"{row['over_least']:.3f} | {row['code']:.1f} | {row['weights'] + row['arena']:.1f} | "
+            f"{row['runner']:.1f} | {' | '.join(peers)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description="What an ahead-of-time library takes.")
+    parser.add_argument("--models", nargs="+", default=list(NAMES), choices=list(MODELS), metavar="NAME")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    options = parser.parse_args()
+    threads = choose_threads(options.threads)
+    use_threads(threads)
+    path = ROOT / "benchmarks" / "results" / "deploy.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name in options.models:
+        known[f"{name}, {threads} threads"] = found = measure(MODELS[name], threads, options.seconds)
+        print(name, {key: round(value, 3) for key, value in found.items()})
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        write_between(BEGIN, END, markdown(known, cpu_name()), PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
