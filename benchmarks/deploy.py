@@ -3,8 +3,8 @@
     python -m benchmarks.deploy [--models NAME ...] [--threads N] [--seconds S]
 
 writes the table between the markers of docs/deploy.md. Latency is that of the same kernels under TVM's
-virtual machine, measured in turns. Memory is the greatest resident memory of a process that loads the model
-and runs it: of Kiln the runner, of peers a Python process, which is shown without any, too.
+virtual machine, in processes that take turns. Memory is the greatest resident memory of a process that loads
+the model and runs it: of Kiln the runner, of peers a Python process, which is shown without any, too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +22,8 @@ import compiler
 from benchmarks.table import MODELS, ROOT, Row, write_between
 from compiler import frontend
 from compiler.bundle import AotInfo, read
-from compiler.deploy import Session, choose_threads, load, use_threads
+from compiler.deploy import choose_threads
 from compiler.deploy.benchmark import cpu_name
-from compiler.deploy.peak import interleaved_seconds
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.support.files import atomic_path, private_folder
 
@@ -37,8 +37,26 @@ _PEERS = {
     "onnxruntime": "import onnxruntime as o; s = o.InferenceSession(path); s.run(None, feeds)",
     "openvino": "import openvino as o; m = o.Core().compile_model(path, 'CPU'); m(feeds)",
 }
-_HEAD = "import resource, sys, numpy as np; path = sys.argv[1]; feeds = dict(np.load(sys.argv[2])); "
-_FOOT = "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+_HEAD = "import sys, numpy as np; path = sys.argv[1]; feeds = dict(np.load(sys.argv[2])); "
+_LATENCY = """
+import sys, time, numpy as np
+from pathlib import Path
+from compiler.bundle import read
+from compiler.deploy import load
+path, threads, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+session = load(path, threads)
+prepared = session.prepare(read(path).golden()[0])
+for _ in range(10):
+    session.invoke(prepared)
+times, end = [], time.perf_counter() + seconds
+while time.perf_counter() < end:
+    begin = time.perf_counter()
+    session.invoke(prepared)
+    times.append(time.perf_counter() - begin)
+print(np.median(times) * 1e3)
+"""
+_TURNS = 6
+_FOOT = "; print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
 def measure(row: Row, threads: int, seconds: float) -> dict[str, Any]:
@@ -52,13 +70,11 @@ def measure(row: Row, threads: int, seconds: float) -> dict[str, Any]:
             compiler.compile(row.source, output=path, kind=path.stem, threads=threads, check=False, **options)
         aot = read(paths[0]).manifest.aot
         assert aot is not None
-        model = frontend.load(row.source)
-        arrays = fresh_inputs(model, 0)
-        sessions = [load(path, threads) for path in paths]
-        ours, machine = interleaved_seconds([_run(session, arrays) for session in sessions], seconds)
+        turns = [[_median(path, threads, seconds / _TURNS) for path in paths] for _ in range(_TURNS)]
+        ours, machine = (statistics.median(each) for each in zip(*turns, strict=True))
         found = {
-            "aot": ours * 1e3,
-            "vm": machine * 1e3,
+            "aot": ours,
+            "vm": machine,
             "weights": aot.weight_bytes / _MIB,
             "arena": aot.arena_bytes / _MIB,
             "over_least": aot.arena_bytes / aot.arena_least,
@@ -66,13 +82,14 @@ def measure(row: Row, threads: int, seconds: float) -> dict[str, Any]:
             "runner": _runner_peak(paths[0], aot, folder, threads),
         }
         if row.precision == "fp32":
-            found |= _peers(model, arrays, folder)
+            found |= _peers(row.source, folder)
         return found
 
 
-def _run(session: Session, arrays: list[Any]) -> Any:
-    prepared = session.prepare(arrays)
-    return lambda: session.invoke(prepared)
+def _median(bundle: Path, threads: int, seconds: float) -> float:
+    """Return the median ms of a process of its own: idle threads of another pool would disturb it."""
+    words = [sys.executable, "-c", _LATENCY, bundle, threads, seconds]
+    return float(subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True).stdout)
 
 
 def _own_code(bundle: Path, aot: AotInfo, folder: Path) -> float:
@@ -86,22 +103,24 @@ def _own_code(bundle: Path, aot: AotInfo, folder: Path) -> float:
 
 def _runner_peak(bundle: Path, aot: AotInfo, folder: Path, threads: int) -> float:
     """Return the MiB that the runner takes at most."""
-    subprocess.run([sys.executable, "-m", "compiler.cli", "-q", "unpack", bundle, folder / "out"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "compiler.cli", "-q", "unpack", bundle, folder / "out"],
+        stdout=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
     words = [folder / "out" / str(aot.runner), "--bench", "20", "--threads", str(threads)]
     said = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True).stdout
     return float(re.search(r"peak memory (\S+) MiB", said)[1])  # type: ignore[index]
 
 
-def _peers(model: Any, arrays: list[Any], folder: Path) -> dict[str, float]:
+def _peers(source: str, folder: Path) -> dict[str, float]:
     """Return the MiB of Python processes that run the model as ONNX, and of one that runs nothing."""
     import numpy as np
     import torch
 
-    names = [spec.name for spec in model.signature.inputs]
-    module = model.program.program.module()
-    given = tuple(map(torch.from_numpy, arrays))
+    model = frontend.load(source)
+    arrays, names = fresh_inputs(model, 0), [spec.name for spec in model.signature.inputs]
     path = folder / "model.onnx"
-    torch.onnx.export(module, given, path, input_names=names)
+    torch.onnx.export(model.program.program, (), path, input_names=names, verbose=False)
     np.savez(folder / "feeds.npz", **dict(zip(names, arrays, strict=True)))
     found = {}
     for name, code in _PEERS.items():
@@ -136,10 +155,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What an ahead-of-time library takes.")
     parser.add_argument("--models", nargs="+", default=list(NAMES), choices=list(MODELS), metavar="NAME")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--seconds", type=float, default=12.0)
     options = parser.parse_args()
     threads = choose_threads(options.threads)
-    use_threads(threads)
     path = ROOT / "benchmarks" / "results" / "deploy.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in options.models:

@@ -6,6 +6,8 @@ import ctypes
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,20 +29,23 @@ class AotTensor:
     dtype: str
     shape: tuple[int, ...]
 
+    @cached_property
+    def layout(self) -> tuple[np.dtype[Any], int]:
+        """The dtype of numpy, and bytes."""
+        dtype = numpy_dtype(self.dtype)
+        return dtype, prod(self.shape) * dtype.itemsize
+
     def empty(self) -> np.ndarray:
         """Return memory for it that the library uses in place."""
-        dtype = numpy_dtype(self.dtype)
-        size = int(np.prod(self.shape, dtype=np.int64)) * dtype.itemsize
+        dtype, size = self.layout
         room = np.empty(size + _ALIGNMENT, np.uint8)
-        begin = -room.ctypes.data % _ALIGNMENT
-        return room[begin : begin + size].view(dtype).reshape(self.shape)
+        return np.ndarray(self.shape, dtype, room, -_address(room) % _ALIGNMENT)
 
     def at(self, address: int) -> np.ndarray:
         """Return the tensor at an address, in place."""
-        dtype = numpy_dtype(self.dtype)
-        size = int(np.prod(self.shape, dtype=np.int64)) * dtype.itemsize
+        dtype, size = self.layout
         memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-        return memory.view(dtype).reshape(self.shape)
+        return np.asarray(memory.view(dtype).reshape(self.shape))
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ class _Size(ctypes.Structure):
 _WATCH = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_void_p))
 """``MODEL_watch`` of the header."""
 
+_NO_WATCH = _WATCH()
+
 Watch = Callable[[int, Sequence[np.ndarray]], None]
 """Is told the number of a step that has ended, and what it made: valid only during the call."""
 
@@ -134,6 +141,7 @@ class AotModel:
         options = _Options(threads, None, 0, weights)
         if self._function("create")(ctypes.byref(self._handle), ctypes.byref(options)):
             raise BuildError(f"'{files.library}' cannot be used: {self._error()}")
+        self._run = self._function("run_watched")
         self._free = weakref.finalize(self, self._function("destroy"), self._handle)
         self._inputs, self._outputs = self._table(_Tensor, "input"), self._table(_Tensor, "output")
         self._steps, self._sizes = self._table(_Step, "step"), self._table(_Size, "size")
@@ -155,7 +163,7 @@ class AotModel:
         if len(inputs) != len(self.inputs):
             raise InputError(f"expected {len(self.inputs)} inputs, got {len(inputs)}")
         self._set_sizes(inputs)
-        specs = self._present(self._inputs)
+        specs = self._present(self.inputs, self._inputs)
         return self.run([_checked(spec, array) for spec, array in zip(specs, inputs, strict=True)])
 
     def run(self, inputs: Sequence[Any], watch: Watch | None = None) -> list[np.ndarray]:
@@ -164,26 +172,31 @@ class AotModel:
         Nothing is checked. `watch` is told of every step; what it raises is raised after the run.
         """
         self._set_sizes(inputs)
-        outputs = [spec.empty() for spec in self._present(self._outputs)]
-        given, made = _pointers(list(map(_address, inputs))), _pointers([a.ctypes.data for a in outputs])
+        outputs = [spec.empty() for spec in self._present(self.outputs, self._outputs)]
+        given, made = _pointers(inputs), _pointers(outputs)
+        if watch is None:
+            self._check(self._run(self._handle, given, made, _NO_WATCH, None))
+            return outputs
 
         failures: list[BaseException] = []
 
         def told(_: Any, step: int, values: Any) -> None:
-            if watch is None or failures:
+            if failures:
                 return
             try:
-                specs = self._present(_made(self._steps[step]))
+                specs = self._present(self.steps[step].outputs, _made(self._steps[step]))
                 watch(step, [spec.at(values[i]) for i, spec in enumerate(specs)])
             except BaseException as error:  # C knows none: it is raised once C is left
                 failures.append(error)
 
-        callback = _WATCH(told) if watch is not None else _WATCH()
-        if self._function("run_watched")(self._handle, given, made, callback, None):
-            raise BuildError(f"the model '{self._name}' failed: {self._error(self._handle)}")
+        self._check(self._run(self._handle, given, made, _WATCH(told), None))
         if failures:
             raise failures[0]
         return outputs
+
+    def _check(self, failed: int) -> None:
+        if failed:
+            raise BuildError(f"the model '{self._name}' failed: {self._error(self._handle)}")
 
     def close(self) -> None:
         """Free the instance; it cannot run any more."""
@@ -222,11 +235,11 @@ class AotModel:
         if self._function("set_sizes")(self._handle, sizes):
             raise InputError(self._error(self._handle))
 
-    def _present(self, rows: Sequence[Any]) -> list[AotTensor]:
-        """Return tensors with the shapes that they have with the present sizes."""
-        specs = list(map(_tensor, rows))
+    def _present(self, fixed: Sequence[AotTensor], rows: Sequence[Any]) -> Sequence[AotTensor]:
+        """Return tensors with the shapes that they have with the present sizes; `rows` tell of them in C."""
         if not self._sizes:
-            return specs
+            return fixed
+        specs = list(fixed)
         shape = (ctypes.c_int64 * _RANK)()
         for place, row in enumerate(rows):
             self._function("shape")(self._handle, ctypes.byref(row), shape)
@@ -249,11 +262,13 @@ def _checked(spec: AotTensor, array: np.ndarray) -> np.ndarray:
 
 def _address(tensor: Any) -> int:
     """Return where a numpy array or a torch tensor has its elements."""
-    return int(tensor.ctypes.data if isinstance(tensor, np.ndarray) else tensor.data_ptr())
+    if isinstance(tensor, np.ndarray):
+        return int(tensor.__array_interface__["data"][0])  # numpy's `ctypes` takes four times as long
+    return int(tensor.data_ptr())
 
 
-def _pointers(addresses: Sequence[int]) -> Any:
-    return (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
+def _pointers(tensors: Sequence[Any]) -> Any:
+    return (ctypes.c_void_p * max(1, len(tensors)))(*map(_address, tensors))
 
 
 def _made(row: Any) -> list[Any]:

@@ -41,10 +41,10 @@ class _Twice(nn.Module):
         return self.last(self.same(self.same(x)))
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+@pytest.fixture(scope="module", params=["aot", "tvm"])
+def bundle(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("profile") / "twice.kiln"
-    compiler.compile(_Twice().eval(), (torch.randn(1, 16, 8, 8),), output=path, threads=1)
+    compiler.compile(_Twice().eval(), (torch.randn(1, 16, 8, 8),), output=path, threads=1, kind=request.param)
     return path
 
 
