@@ -39,13 +39,14 @@ class AotTensor:
         """Return memory for it that the library uses in place."""
         dtype, size = self.layout
         room = np.empty(size + _ALIGNMENT, np.uint8)
-        return np.ndarray(self.shape, dtype, room, -_address(room) % _ALIGNMENT)
+        aligned: np.ndarray = np.ndarray(self.shape, dtype, room, -_address(room) % _ALIGNMENT)
+        return aligned
 
     def at(self, address: int) -> np.ndarray:
         """Return the tensor at an address, in place."""
         dtype, size = self.layout
         memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-        return np.asarray(memory.view(dtype).reshape(self.shape))
+        return memory.view(dtype).reshape(self.shape)
 
 
 @dataclass(frozen=True)
