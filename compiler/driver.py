@@ -193,7 +193,9 @@ def compile(
         if with_runtime:
             with stage("runtime"):
                 contents |= runtime_parts(built, device, folder)
-        contents |= {f"sources/{name}": text.encode() for name, text in built.sources.items()}
+        contents |= {
+            f"sources/{name}": text.encode() for name, text in built.sources.items() if name not in contents
+        }
         facts |= {"threads": threads, "alignment": ALIGNMENT, "check": checked, "golden": golden}
         facts["aot"] = aot_info(built)
         manifest = describe(subject.origin, subject.signature, device, notes=notes, **facts)

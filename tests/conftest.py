@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Before torch or TVM start a thread pool: tests run beside one another on few cores.
@@ -56,6 +57,19 @@ def pytest_report_header() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
     config.addinivalue_line("markers", "zoo: a model of the zoo that only `make zoo` compiles")
+
+
+@pytest.fixture
+def kiln(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line; return its exit code, stdout and stderr."""
+    from compiler.cli.main import main
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        seen = capsys.readouterr()
+        return code, seen.out, seen.err
+
+    return run
 
 
 @pytest.fixture(autouse=True)

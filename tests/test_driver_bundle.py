@@ -11,7 +11,6 @@ from torch import nn
 
 import compiler
 from compiler.bundle import read
-from compiler.cli.main import main
 from compiler.deploy import load
 from compiler.support.errors import BuildError, BundleError, KilnError, UsageError
 
@@ -31,18 +30,6 @@ def dynamic(least=1, most=16):
     bounds = {"min": least, "max": most} if most else {"min": least}
     dims = {0: torch.export.Dim("batch", **bounds)}
     return torch.export.export(Net().eval(), (torch.randn(2, 3, 8, 8),), dynamic_shapes=(dims,))
-
-
-@pytest.fixture
-def kiln(capsys):
-    """Run a command line; return its exit code, stdout and stderr."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

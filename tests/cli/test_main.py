@@ -8,22 +8,9 @@ import numpy as np
 import pytest
 
 from compiler.bundle import read
-from compiler.cli import main
 from compiler.cli.main import describe
 from compiler.support.errors import BuildError, InternalError, UsageError
 from tests.bundle.parts import write_sample
-
-
-@pytest.fixture
-def kiln(capsys):
-    """Run a command line; return its exit code, stdout and stderr."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return run
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import compiler
-from compiler.cli.main import main
 from compiler.deploy.install import install, roll_back
 from compiler.deploy.remote import SSH, Place, parse_place
 from compiler.support.errors import BundleError, UsageError
@@ -79,18 +78,6 @@ def bundles(tmp_path_factory):
         paths.append(folder / f"net{number}.kiln")
         compiler.compile(net, (torch.randn(1, 3, 8, 8),), output=paths[-1], name="net", kind="aot")
     return paths
-
-
-@pytest.fixture
-def kiln(capsys):
-    """Run a command line; return its exit code, stdout and stderr."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return run
 
 
 def current(board):
