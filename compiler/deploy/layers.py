@@ -120,7 +120,8 @@ def as_shaped(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     if value.ndim == len(shape) + 1 and value.ndim >= 3:
         moved = np.moveaxis(value, -1, 2)
         flat = moved.reshape(moved.shape[0], -1, *moved.shape[3:])
-        if flat.shape[1] >= shape[1] and (flat.shape[0], *flat.shape[2:]) == (shape[0], *shape[2:]):
+        filled_up = 0 <= flat.shape[1] - shape[1] < value.shape[-1]
+        if filled_up and (flat.shape[0], *flat.shape[2:]) == (shape[0], *shape[2:]):
             return flat[:, : shape[1]]
     return value.reshape(shape) if value.size == int(np.prod(shape)) else None
 

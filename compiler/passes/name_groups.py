@@ -41,7 +41,13 @@ class _Namer(Rewriter):
         known: dict[Any, Any] = dict(zip(new["main"].params, old["main"].params, strict=True))
         for binding in _bindings(new["main"]):
             known[binding.var] = self._follow(binding.value, known)
-        self._layers = {var: layer_of(old) for var, old in known.items() if isinstance(old, tvm.ir.Var)}
+        # What prepares a layer was named by it, too, before it: the last of a name is its value.
+        last = {layer_of(binding.var): binding.var for binding in _bindings(old["main"])}
+        self._layers = {
+            var: layer_of(before)
+            for var, before in known.items()
+            if isinstance(before, tvm.ir.Var) and before.same_as(last.get(layer_of(before), before))
+        }
 
     def node(self) -> str:
         """Return the layer of what is rewritten."""
