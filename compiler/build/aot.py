@@ -18,7 +18,7 @@ from compiler.build.c_source import RUNTIME, Names, header, makefile, runner, so
 from compiler.build.embed import embedding
 from compiler.build.plain_kernels import Facts, plain_kernels_in_c, write_plain_kernels
 from compiler.build.program import Program, program_of
-from compiler.build.toolchain import Linker, linker_for, static_linker_for
+from compiler.build.toolchain import linker_for, static_linker_for
 from compiler.support.errors import BuildError
 from compiler.target import Target
 
@@ -175,7 +175,6 @@ def _runner(target: Target, model: str, work: Path, inside: bool, flags: tuple[s
     """Link the runner: static where that can be."""
     program = work / f"{model}-run"
     files = [f"{model}_run.c", f"{model}.c", *(f"{name}.c" for name in _RUNTIME), _KERNELS]
-    linker: Linker
     try:
         linker = static_linker_for(target)
     except BuildError:

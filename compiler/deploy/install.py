@@ -91,7 +91,8 @@ def roll_back(name: str, place: Place) -> str:
         links = known.out.split()
         if known.code != 0 or len(links) != 2:
             raise UsageError(f"{place}: there is no version of '{name}' before the current one in {home}")
-        remote.must(f"cd {home} && {_switch(links[1], links[0])}", "switch to the version before")
+        script = f"cd {home} && {_link('previous', links[0])} && {_link('current', links[1])}"
+        remote.must(script, "switch to the version before")
         return Path(links[1]).name
 
 
@@ -231,20 +232,18 @@ def model_folder(place: Place, name: str) -> str:
     return shlex.quote(f"{folder}/{name}")
 
 
-def _switch(current: str, previous: str | None) -> str:
-    """Return the commands that set both links, each by one rename."""
-    words = f"ln -s {current} .current.$$ && mv -Tf .current.$$ current"
-    if previous is not None:
-        words = f"ln -s {previous} .previous.$$ && mv -Tf .previous.$$ previous && {words}"
-    return words
+def _link(name: str, to: str) -> str:
+    """Return the commands that make the link `name` point to `to`, a word of the shell, by one rename."""
+    return f"ln -s {to} .{name}.$$ && mv -Tf .{name}.$$ {name}"
 
 
 def _keep_two(place: str) -> str:
     """Return the commands that make a version current, and remove all but it and the one before."""
+    before = _link("previous", '"$old"')
     return (
         f'old=$(readlink current || true); if [ "$old" != {place} ]; then '
-        f'if [ -n "$old" ]; then ln -s "$old" .previous.$$ && mv -Tf .previous.$$ previous; fi && '
-        f"ln -s {place} .current.$$ && mv -Tf .current.$$ current; fi && "
+        f'if [ -n "$old" ]; then {before}; fi && '
+        f"{_link('current', place)}; fi && "
         "keep=$(readlink previous || true) && for each in versions/*; do "
         f'[ "$each" = {place} ] || [ "$each" = "$keep" ] || rm -rf "$each"; done'
     )
