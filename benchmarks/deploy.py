@@ -2,9 +2,10 @@
 
     python -m benchmarks.deploy [--models NAME ...] [--threads N] [--seconds S]
 
-writes the table between the markers of docs/deploy.md. Latency is that of the same kernels under TVM's
-virtual machine, in processes that take turns. Memory is the greatest resident memory of a process that loads
-the model and runs it: of Kiln the runner, of peers a Python process, which is shown without any, too.
+writes the table between the markers of docs/deploy.md. Latency is that of the runner, and of the library in a
+Python process, beside that of the same kernels under TVM's virtual machine in a Python process; the three
+take turns. Memory is the greatest resident memory of a process that loads the model and runs it: of Kiln the
+runner, of peers a Python process, which is shown without any, too.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ while time.perf_counter() < end:
     times.append(time.perf_counter() - begin)
 print(np.median(times) * 1e3)
 """
-_TURNS = 6
+_TURNS = 8
 _FOOT = "; print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
@@ -70,20 +71,30 @@ def measure(row: Row, threads: int, seconds: float) -> dict[str, Any]:
             compiler.compile(row.source, output=path, kind=path.stem, threads=threads, check=False, **options)
         aot = read(paths[0]).manifest.aot
         assert aot is not None
-        turns = [[_median(path, threads, seconds / _TURNS) for path in paths] for _ in range(_TURNS)]
-        ours, machine = (statistics.median(each) for each in zip(*turns, strict=True))
+        runner = _unpacked(paths[0], folder / "out") / str(aot.runner)
+        turns = [_turn(paths, runner, threads, seconds / _TURNS) for _ in range(_TURNS)]
+        machine, python, alone = (statistics.median(each) for each in zip(*turns, strict=True))
         found = {
-            "aot": ours,
+            "aot": alone,
+            "in_python": python,
             "vm": machine,
             "weights": aot.weight_bytes / _MIB,
             "arena": aot.arena_bytes / _MIB,
             "over_least": aot.arena_bytes / aot.arena_least,
             "code": _own_code(paths[0], aot, folder),
-            "runner": _runner_peak(paths[0], aot, folder, threads),
+            "runner": _bench(runner, threads, 20, r"peak memory (\S+) MiB"),
         }
         if row.precision == "fp32":
             found |= _peers(row.source, folder)
         return found
+
+
+def _turn(paths: list[Path], runner: Path, threads: int, seconds: float) -> tuple[float, float, float]:
+    """Return the median ms of the virtual machine, of the library in Python, and of the runner."""
+    aot, machine = paths
+    of_machine, of_python = (_median(path, threads, seconds) for path in (machine, aot))
+    runs = max(20, round(seconds * 1e3 / of_python))
+    return of_machine, of_python, _bench(runner, threads, runs, r"median (\S+) ms")
 
 
 def _median(bundle: Path, threads: int, seconds: float) -> float:
@@ -101,15 +112,17 @@ def _own_code(bundle: Path, aot: AotInfo, folder: Path) -> float:
     return sum(int(row[0]) + int(row[1]) for row in rows if row[5] != "kernels.o") / 1024
 
 
-def _runner_peak(bundle: Path, aot: AotInfo, folder: Path, threads: int) -> float:
-    """Return the MiB that the runner takes at most."""
-    subprocess.run(
-        [sys.executable, "-m", "compiler.cli", "-q", "unpack", bundle, folder / "out"],
-        stdout=subprocess.DEVNULL, check=True,
-    )  # fmt: skip
-    words = [folder / "out" / str(aot.runner), "--bench", "20", "--threads", str(threads)]
+def _unpacked(bundle: Path, folder: Path) -> Path:
+    words = [sys.executable, "-m", "compiler.cli", "-q", "unpack", bundle, folder]
+    subprocess.run(list(map(str, words)), stdout=subprocess.DEVNULL, check=True)
+    return folder
+
+
+def _bench(runner: Path, threads: int, runs: int, number: str) -> float:
+    """Return a number of what `runner --bench` says."""
+    words = [runner, "--bench", runs, "--threads", threads]
     said = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True).stdout
-    return float(re.search(r"peak memory (\S+) MiB", said)[1])  # type: ignore[index]
+    return float(re.search(number, said)[1])  # type: ignore[index]
 
 
 def _peers(source: str, folder: Path) -> dict[str, float]:
@@ -134,20 +147,24 @@ def _peers(source: str, folder: Path) -> dict[str, float]:
 def markdown(rows: dict[str, dict[str, Any]], cpu: str) -> str:
     """Return the table."""
     lines = [
-        f"On {cpu}; latency in ms, memory in MiB:",
+        f"On {cpu}; latency in ms and as a part of the virtual machine's, memory in MiB:",
         "",
-        "| model | ahead of time / VM | arena / least | code beside kernels, KiB | weights, arena | runner "
-        "| ONNX Runtime | OpenVINO | Python alone |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| model | TVM's VM | runner | library in Python | arena / least | code beside kernels, KiB "
+        "| weights, arena | runner's memory | ONNX Runtime's | OpenVINO's | Python alone |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in rows.items():
         peers = [f"{row[each]:.0f}" if each in row else "" for each in ("onnxruntime", "openvino", "python")]
         lines.append(
-            f"| {name} | {row['aot']:.3g} / {row['vm']:.3g} = {row['aot'] / row['vm']:.3f} | "
+            f"| {name} | {row['vm']:.3g} | {_share(row, 'aot')} | {_share(row, 'in_python')} | "
             f"{row['over_least']:.3f} | {row['code']:.1f} | {row['weights'] + row['arena']:.1f} | "
             f"{row['runner']:.1f} | {' | '.join(peers)} |"
         )
     return "\n".join(lines)
+
+
+def _share(row: dict[str, Any], which: str) -> str:
+    return f"{row[which]:.3g} = {row[which] / row['vm']:.3f}"
 
 
 def main() -> int:

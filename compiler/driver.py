@@ -197,7 +197,7 @@ def compile(
             f"sources/{name}": text.encode() for name, text in built.sources.items() if name not in contents
         }
         facts |= {"threads": threads, "alignment": ALIGNMENT, "check": checked, "golden": golden}
-        facts["aot"] = aot_info(built)
+        facts["aot"] = aot_info(built, subject.mod)
         manifest = describe(subject.origin, subject.signature, device, notes=notes, **facts)
         compiled = CompiledModel(session, manifest, contents, folder, elsewhere or "")
         if output is not None:

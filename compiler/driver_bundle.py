@@ -10,6 +10,7 @@ from compiler.build import Built, Names, cpu_checks, identifiers, why_not_ahead
 from compiler.build.tvm_runtime import fetch_runtime
 from compiler.bundle import LIBRARY, AotInfo, Contents, StepInfo
 from compiler.deploy import AotFiles
+from compiler.frontend.levels import as_dtype, layer_levels
 from compiler.frontend.model import Model
 from compiler.support.errors import BuildError, InternalError, UsageError
 from compiler.support.progress import note
@@ -79,6 +80,7 @@ def _names(model: Model, target: Target, name: str | None) -> Names:
         [f"Made from {model.origin} for {target.name} ({target.triple}, {target.cpu})."],
         target.cpu,
         cpu_checks(target),
+        [spec.levels for spec in (*signature.inputs, *signature.outputs)],
     )
 
 
@@ -136,11 +138,12 @@ def runtime_parts(built: Built, target: Target, folder: Path) -> Contents:
     return {path.name: path for path in fetch_runtime(target, place)}
 
 
-def aot_info(built: Built) -> AotInfo | None:
-    """Return what the manifest says about a library ahead of time."""
+def aot_info(built: Built, mod: Any) -> AotInfo | None:
+    """Return what the manifest says about a library ahead of time; `mod` is what the model is as imported."""
     made = built.aot
     if made is None:
         return None
+    levels = layer_levels(mod)
     steps = tuple(
         StepInfo(
             kernel=step.kernel,
@@ -148,6 +151,7 @@ def aot_info(built: Built) -> AotInfo | None:
             layer=made.names.layer(step),
             outputs=tuple((each.shape, each.dtype) for each in step.outputs),
             arena=alive,
+            levels=as_dtype(levels[step.layer], step.outputs[0].dtype) if step.layer in levels else None,
         )
         for step, alive in zip(made.program.steps, made.program.plan.alive, strict=False)
     )

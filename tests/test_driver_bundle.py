@@ -2,16 +2,21 @@
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import compiler
 from compiler.bundle import read
 from compiler.deploy import load
+from compiler.deploy.install import aot_of
+from compiler.driver_diff import diff
 from compiler.support.errors import BuildError, BundleError, KilnError, UsageError
 
 PAGE = Path(__file__).parent.parent / "docs" / "deploy.md"
@@ -159,6 +164,71 @@ def test_layers_are_compared_with_pytorch(bundle, kiln):
     assert code == 0, err
     assert "head linear" in out
     assert "layers are within 0.001" in out
+
+
+@pytest.fixture(scope="module")
+def quantized(bundle):
+    path = bundle.parent / "int8.kiln"
+    compiler.compile(f"{bundle.parent}/net.py:make", quantize="int8", output=path)
+    return path
+
+
+def test_layers_in_integers_are_compared_by_what_they_stand_for(quantized, monkeypatch):
+    found = diff(quantized)
+    assert [each.layer for each in found if each.levels] == ["relu", "view"]
+    assert all(each.error < 0.02 for each in found)
+    step = found[0].step
+    levels = read(quantized).manifest.aot.steps[step].levels
+
+    def other(bundle):
+        aot = aot_of(bundle)
+        steps = [replace(each, levels=replace(levels, scale=levels.scale * 1.5)) for each in aot.steps]
+        return replace(aot, steps=tuple(steps))
+
+    monkeypatch.setattr("compiler.driver_diff.aot_of", other)
+    assert diff(quantized)[0].error > 0.3
+
+
+def test_quantized_layers_on_the_command_line(quantized, kiln):
+    code, out, err = kiln("diff", quantized)
+    assert code == 0, err
+    assert "levels" in out
+    assert "layers are within 0.1" in out
+
+
+def byte_network(path):
+    """Write a network that takes and gives bytes as ONNX."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.UINT8, [1, 3, 4, 4]) for name in "xy")
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "half", "middle"], ["real"]),
+        helper.make_node("Relu", ["real"], ["positive"]),
+        helper.make_node("QuantizeLinear", ["positive", "quarter", "none"], ["y"]),
+    ]
+    numbers = {"half": np.float32(0.5), "quarter": np.float32(0.25)}
+    numbers |= {"middle": np.uint8(128), "none": np.uint8(0)}
+    constants = [numpy_helper.from_array(np.array(value), name) for name, value in numbers.items()]
+    graph = helper.make_graph(nodes, "bytes", [x], [y], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_the_header_says_what_bytes_stand_for(tmp_path, kiln):
+    byte_network(tmp_path / "bytes.onnx")
+    path = tmp_path / "bytes.kiln"
+    compiler.compile(str(tmp_path / "bytes.onnx"), output=path, name="net")
+    assert kiln("unpack", path, tmp_path)[0] == 0
+    header = (tmp_path / "net.h").read_text()
+    assert "x: uint8 [1, 3, 4, 4], 48 bytes; each x is 0.5 * (x - 128)" in header
+    (tmp_path / "main.c").write_text(
+        '#include "net.h"\n#include <stdio.h>\nint main(void) {\n'
+        '  printf("%g %d %g", net_inputs[0].scale, net_inputs[0].zero_point, net_outputs[0].scale);\n}\n'
+    )
+    words = ["cc", "main.c", "-I.", "libnet.a", "-lm", "-pthread", "-o", "main"]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout
+    assert said == "0.5 128 0.25"
+    code, out, _ = kiln("info", path)
+    assert code == 0
+    assert "0.25 * (x - 0)" in out
 
 
 def test_the_first_layer_that_differs_is_named(bundle, tmp_path, kiln):

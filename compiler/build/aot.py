@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import tirx
 
@@ -203,12 +202,13 @@ def _kernels(mod: tvm.IRModule) -> Mapping[str, Any]:
     }
 
 
-def _write_weights(weights: Mapping[int, np.ndarray], size: int, path: Path) -> bytes:
+def _write_weights(weights: Mapping[int, tvm.runtime.Tensor], size: int, path: Path) -> bytes:
     """Write the weights at their offsets, `size` bytes, and the SHA-256 of those; return that."""
     digest, end = hashlib.sha256(), 0
     with path.open("wb") as stream:
-        for offset, array in sorted(weights.items()):
-            for data in (bytes(offset - end), np.ascontiguousarray(array).tobytes()):
+        for offset in sorted(weights):
+            # One at a time: all together they may be as large as memory allows.
+            for data in (bytes(offset - end), weights[offset].numpy().tobytes()):
                 digest.update(data)
                 stream.write(data)
             end = stream.tell()

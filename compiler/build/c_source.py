@@ -12,6 +12,7 @@ from typing import Any
 from compiler.build.memory_plan import ALIGNMENT, aligned
 from compiler.build.program import Place, Program, Step, TensorSpec
 from compiler.support.errors import BuildError
+from compiler.support.signature import Levels
 
 RUNTIME = Path(__file__).parent / "runtime"
 """Templates, and C that is the same for all models."""
@@ -42,6 +43,7 @@ class Names:
         about: sentences for the head of the header.
         cpu: what the code is for, in words.
         features: that it needs, see `compiler.build.cpu_checks`.
+        levels: what the integers of each input, then each output, stand for; None where they are numbers.
     """
 
     model: str
@@ -51,6 +53,17 @@ class Names:
     about: Sequence[str] = ()
     cpu: str = ""
     features: Sequence[str] = ()
+    levels: Sequence[Levels | None] = ()
+
+    @property
+    def levels_of_inputs(self) -> Sequence[Levels | None]:
+        """The levels of each input."""
+        return self.levels[: len(self.inputs)] or [None] * len(self.inputs)
+
+    @property
+    def levels_of_outputs(self) -> Sequence[Levels | None]:
+        """The levels of each output."""
+        return self.levels[len(self.inputs) :] or [None] * len(self.outputs)
 
     def layer(self, step: Step) -> str:
         """Return what a step computes of the user's model, empty if that is not known."""
@@ -62,71 +75,16 @@ class Names:
 
 
 _RESERVED = frozenset(
-    [
-        "alignas",
-        "alignof",
-        "auto",
-        "bool",
-        "break",
-        "case",
-        "catch",
-        "char",
-        "class",
-        "const",
-        "constexpr",
-        "continue",
-        "default",
-        "delete",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "explicit",
-        "export",
-        "extern",
-        "false",
-        "float",
-        "for",
-        "friend",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "mutable",
-        "namespace",
-        "new",
-        "nullptr",
-        "operator",
-        "private",
-        "protected",
-        "public",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "template",
-        "this",
-        "throw",
-        "true",
-        "try",
-        "typedef",
-        "typename",
-        "union",
-        "unsigned",
-        "using",
-        "virtual",
-        "void",
-        "volatile",
-        "while",
-        "model",
-        "main",
-    ]
+    re.findall(
+        r"\w+",
+        """
+        alignas alignof auto bool break case catch char class const constexpr continue default delete do
+        double else enum explicit export extern false float for friend goto if inline int long mutable
+        namespace new nullptr operator private protected public register restrict return short signed sizeof
+        static struct switch template this throw true try typedef typename union unsigned using virtual void
+        volatile while model main
+        """,
+    )
 )
 """Words of C and C++ that are no names, and two that stand for something already."""
 
@@ -162,8 +120,8 @@ def header(program: Program, names: Names, inside: bool) -> str:
         alignment=ALIGNMENT,
         arena=program.plan.size,
         arguments=", ".join([*names.inputs, *names.outputs]),
-        inputs=_described(program, program.inputs, names.inputs),
-        outputs=_described(program, program.outputs, names.outputs),
+        inputs=_described(program, program.inputs, names.inputs, names.levels_of_inputs),
+        outputs=_described(program, program.outputs, names.outputs, names.levels_of_outputs),
         rank=_RANK,
         scratch=aligned(program.scratch),
         signature=_signature(program, names),
@@ -191,10 +149,10 @@ def source(program: Program, names: Names, digest: bytes, inside: bool) -> str:
         feature_count=len(names.features),
         features=", ".join(names.features) or "{0}",
         input_count=len(program.inputs),
-        input_table=_table(program.inputs, names.inputs),
+        input_table=_table(program.inputs, names.inputs, names.levels_of_inputs),
         inputs=", ".join(names.inputs),
         output_count=len(program.outputs),
-        output_table=_table(program.outputs, names.outputs),
+        output_table=_table(program.outputs, names.outputs, names.levels_of_outputs),
         outputs=", ".join(names.outputs),
         prototypes=_prototypes(program, names),
         signature=_signature(program, names),
@@ -233,11 +191,14 @@ def _filled(template: str, names: Names, **values: Any) -> str:
     return Template(text).substitute(values, model=names.model, upper=names.model.upper())
 
 
-def _described(program: Program, specs: Sequence[TensorSpec], names: Sequence[str]) -> str:
+def _described(
+    program: Program, specs: Sequence[TensorSpec], names: Sequence[str], levels: Sequence[Levels | None]
+) -> str:
     return "\n".join(
         f" *   {name}: {each.dtype} [{', '.join(_extent_texts(program, each))}], "
         f"{'at most ' if each.extents else ''}{each.size} bytes"
-        for name, each in zip(names, specs, strict=True)
+        f"{'' if stands is None else f'; each x is {stands}'}"
+        for name, each, stands in zip(names, specs, levels, strict=True)
     )
 
 
@@ -313,7 +274,7 @@ def _address(place: Place) -> str:
     return f"{word}({place.at})"
 
 
-def _table(specs: Sequence[TensorSpec], names: Sequence[str]) -> str:
+def _table(specs: Sequence[TensorSpec], names: Sequence[str], levels: Sequence[Levels | None]) -> str:
     """List tensors.
 
     Raises:
@@ -325,8 +286,9 @@ def _table(specs: Sequence[TensorSpec], names: Sequence[str]) -> str:
     return (
         "\n".join(
             f"  {{{_quoted(name)}, {_quoted(each.dtype)}, {len(each.shape)}, "
-            f"{{{', '.join(map(str, each.shape)) or '0'}}}, {each.size}}},"
-            for name, each in zip(names, specs, strict=True)
+            f"{{{', '.join(map(str, each.shape)) or '0'}}}, {each.size}, "
+            f"{'0, 0' if stands is None else f'{stands.scale!r}, {stands.zero}'}}},"
+            for name, each, stands in zip(names, specs, levels, strict=True)
         )
         or "  {0}"
     )
@@ -335,7 +297,7 @@ def _table(specs: Sequence[TensorSpec], names: Sequence[str]) -> str:
 def _value_table(program: Program) -> str:
     """List what all steps make, one after the other."""
     made = [each for step in program.steps for each in step.outputs]
-    return _table(made, [""] * len(made))
+    return _table(made, [""] * len(made), [None] * len(made))
 
 
 def _step_table(program: Program, names: Names) -> str:

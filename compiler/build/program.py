@@ -86,7 +86,7 @@ class Program:
         staging: for each input, then each output, the offset of its copy in the arena: used where the
             caller's own memory is not aligned.
         plan: of the arena.
-        weights: arrays by their offsets in the file of weights.
+        weights: tensors by their offsets in the file of weights.
         copies: outputs that no kernel writes, from where they are: an input, a weight, another output.
         sizes: that vary from run to run.
         scratch: bytes that kernels need beside the arena for each thread but the caller's.
@@ -97,7 +97,7 @@ class Program:
     steps: tuple[Step, ...]
     staging: tuple[int, ...]
     plan: MemoryPlan
-    weights: dict[int, np.ndarray] = field(compare=False)
+    weights: dict[int, tvm.runtime.Tensor] = field(compare=False)
     weight_bytes: int = 0
     copies: tuple[tuple[int, Place], ...] = ()
     sizes: tuple[SizeSpec, ...] = ()
@@ -161,7 +161,7 @@ class _Reader:
         self._values: dict[Any, Any] = {}
         self._tensors: list[_Tensor] = []
         self._calls: list[_Call] = []
-        self._weights: dict[int, np.ndarray] = {}
+        self._weights: dict[int, tvm.runtime.Tensor] = {}
         self._constants: list[tuple[Any, _Tensor]] = []
         self._end = 0
 
@@ -221,11 +221,10 @@ class _Reader:
         for known, tensor in self._constants:
             if known.same_as(constant):
                 return tensor
-        array = constant.value.numpy()
-        tensor = _Tensor(
-            TensorSpec(tuple(array.shape), str(constant.value.dtype)), "weight", self._end, list(array.shape)
-        )
-        self._weights[self._end] = array
+        value = constant.value
+        shape = tuple(map(int, value.shape))
+        tensor = _Tensor(TensorSpec(shape, str(value.dtype)), "weight", self._end, list(shape))
+        self._weights[self._end] = value
         self._end += aligned(tensor.spec.size)
         self._constants.append((constant, tensor))
         return tensor

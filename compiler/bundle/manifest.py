@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compiler.support.errors import BundleError
-from compiler.support.signature import Signature
+from compiler.support.signature import Levels, Signature
 
 FORMAT = 2
 """The format that this Kiln writes, and the newest that it reads."""
@@ -133,7 +133,8 @@ class StepInfo:
 
     `layer` is what its result is in the user's model (``layer1.0.conv1 conv2d``), `node` the name of that in
     the graph; both are empty if not known. `outputs` are shapes and dtypes of what it makes, `arena` counts
-    the bytes of the arena that are in use meanwhile.
+    the bytes of the arena that are in use meanwhile. `levels` tells what the first output stands for, where
+    it is quantized and that is known.
     """
 
     kernel: str
@@ -141,6 +142,7 @@ class StepInfo:
     layer: str
     outputs: tuple[tuple[tuple[int, ...], str], ...]
     arena: int
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from compiler.bundle import Manifest
+    from compiler.support.signature import TensorSpec
 
 
 def info(
@@ -72,13 +73,17 @@ def _facts(manifest: Manifest) -> list[str]:
     ]
 
 
+def _kind(spec: TensorSpec) -> str:
+    return spec.dtype if spec.levels is None else f"{spec.dtype}: {spec.levels}"
+
+
 def _tables(manifest: Manifest) -> list[tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]]:
     signature = manifest.signature
     tensors = [
         (way, spec) for way, specs in (("in", signature.inputs), ("out", signature.outputs)) for spec in specs
     ]
     shapes = [
-        (way, spec.name, "x".join(map(str, spec.shape)) or "scalar", spec.dtype) for way, spec in tensors
+        (way, spec.name, "x".join(map(str, spec.shape)) or "scalar", _kind(spec)) for way, spec in tensors
     ]
     dims = [
         (name, str(low), "any" if high is None else str(high)) for name, (low, high) in signature.dims.items()

@@ -73,6 +73,7 @@ class _Tensor(ctypes.Structure):
     _fields_ = [
         ("name", ctypes.c_char_p), ("dtype", ctypes.c_char_p), ("rank", ctypes.c_int),
         ("shape", ctypes.c_int64 * _RANK), ("bytes", ctypes.c_size_t),
+        ("scale", ctypes.c_double), ("zero_point", ctypes.c_int),
     ]  # fmt: skip
 
 

@@ -26,8 +26,8 @@ class LayerDifference:
     """A layer of the model compared: `step` of the library makes it.
 
     `error` is relative to the range of the wanted values; None where both cannot be compared, for which `why`
-    gives the reason. `levels` tells that the library has integers there: compared is what they stand for, by
-    the scale and zero point that fit best.
+    gives the reason. `levels` tells that the library has integers there: compared is what they stand for;
+    where the bundle does not say that, by the scale and zero point that fit best.
     """
 
     step: int
@@ -105,7 +105,10 @@ def differences(aot: AotInfo, values: Values, wanted: Mapping[str, np.ndarray]) 
             found.append(LayerDifference(number, step.kernel, step.layer, None, why=why))
             continue
         levels = got.dtype.kind in "iu" and want.dtype.kind == "f"
-        got = _fitted(got, want) if levels else got.astype(want.dtype)
+        if levels:
+            got = _fitted(got, want) if step.levels is None else step.levels.real(got)
+        else:
+            got = got.astype(want.dtype)
         found.append(LayerDifference(number, step.kernel, step.layer, relative_error(got, want), levels))
     return found
 

@@ -25,6 +25,7 @@ from compiler.frontend.example_inputs import declared_examples, default_options
 from compiler.frontend.export import export, module_of_program
 from compiler.frontend.factory import is_factory_text, make_module
 from compiler.frontend.input_text import InputText, parse_inputs
+from compiler.frontend.levels import with_levels
 from compiler.frontend.model import Model
 from compiler.frontend.model_file import SUFFIX, read_model
 from compiler.frontend.onnx_file import read_onnx
@@ -94,6 +95,7 @@ def load(
     if request.inputs and example_inputs is not None:
         raise UsageError("expected example inputs or their descriptions, got both")
     model = _dispatch(source, request)
+    model = replace(model, signature=with_levels(model.signature, model.mod))
     for text in model.notes:
         note(text)
     return model

@@ -95,9 +95,7 @@ class _LowerQuantized(Rewriter):
     def _sum(self, terms: Any, offset: np.ndarray, low: float, high: float) -> Any:
         total = None
         for tensor, factor in terms:
-            each = tensor
-            if str(tensor.ty.dtype) != "float32":
-                each = self.emit(relax.op.astype(tensor, "float32"))
+            each = self._floats(tensor)
             if not (factor == 1).all():
                 each = self.emit(relax.op.multiply(each, _broadcast(factor)))
             total = each if total is None else self.emit(relax.op.add(total, each))
@@ -108,6 +106,15 @@ class _LowerQuantized(Rewriter):
         if low > -np.inf or high < np.inf:
             return self.emit(relax.op.clip(total, low, high))
         return total
+
+    def _floats(self, tensor: Any) -> Any:
+        """Bind sums, or bytes that count from zero on, as float32."""
+        if str(tensor.ty.dtype) == "float32":
+            return tensor
+        floats = self.emit(relax.op.astype(tensor, "float32"))
+        if str(tensor.ty.dtype) == "int8":
+            return self.emit(relax.op.add(floats, _broadcast(np.array(128))))
+        return floats
 
     def _value(self, expr: Any) -> Value | None:
         return self._values.get(expr)
@@ -211,9 +218,12 @@ class _LowerQuantized(Rewriter):
             sums = self._convolution(call, grid, weights.codes, padding)
         if sums is None:
             return None
-        offset = -grid.zero * correction * factor
-        reach = 255 * weights.over_outputs(abs(weights.codes.astype("int32"))) * abs(factor)
         shape = (-1,) if is_call(call, "relax.matmul") else (-1,) + (1,) * (weights.codes.ndim - 2)
+        if grid.shift and correction.any():
+            moved = (grid.shift * correction).astype("int32").reshape(shape)
+            sums = relax.op.add(self.emit(sums), constant(moved))
+        offset = -grid.shifted_zero * correction * factor
+        reach = 255 * weights.over_outputs(abs(weights.codes.astype("int32"))) * abs(factor)
         return Value(
             ((self.emit(sums), factor.reshape(shape).astype("float32")),),
             offset.reshape(shape).astype("float32"),
@@ -347,12 +357,12 @@ class _LowerQuantized(Rewriter):
         if value is None or value.grid is None:
             return None
         padded = is_call(call, "relax.nn.avg_pool2d") and any(int(width) for width in call.attrs.padding)
-        if padded and value.grid.zero and call.attrs.count_include_pad:
+        if padded and value.grid.shifted_zero and call.attrs.count_include_pad:
             return None
-        numbers = self.emit(relax.op.astype(value.grid.data, "float32"))
+        numbers = self._floats(value.grid.data)
         mean = self.emit(relax.Call(call.op, [numbers, *call.args[1:]], call.attrs, call.ty_args))
         scale = np.float32(value.grid.scale)
-        offset = np.array(-value.grid.zero * value.grid.scale, "float32")
+        offset = np.array(-value.grid.shifted_zero * value.grid.scale, "float32")
         return self._as(Value(((mean, np.array(scale)),), offset, value.reach))
 
 

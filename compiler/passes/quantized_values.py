@@ -16,6 +16,20 @@ class Grid:
     scale: float
     zero: int
 
+    @property
+    def shift(self) -> int:
+        """What makes the bytes count from zero on.
+
+        Sums of products and floats are made of bytes that count so, whichever sign the target's are stored
+        with: what floats round is then the same number on every target, and so is each byte that follows.
+        """
+        return 128 if str(self.data.ty.dtype) == "int8" else 0
+
+    @property
+    def shifted_zero(self) -> int:
+        """The zero point of bytes that count from zero on."""
+        return self.zero + self.shift
+
 
 @dataclass(frozen=True)
 class Value:
@@ -64,7 +78,7 @@ class Value:
 def on_grid(grid: Grid) -> Value:
     """Return the value that bytes stand for."""
     scale = np.array(grid.scale, "float32")
-    offset = np.array(-grid.zero * float(scale), "float32")
+    offset = np.array(-grid.shifted_zero * float(scale), "float32")
     return Value(((grid.data, scale),), offset, 511 * grid.scale, grid=grid)
 
 

@@ -16,16 +16,39 @@ LEAF = "*"
 """Where a tensor stands in `Signature.output_tree`."""
 
 
+@dataclass(frozen=True, order=True)
+class Levels:
+    """What integers x stand for: `scale` * (x - `zero`).
+
+    (B. Jacob and others, arXiv 1712.05877, equation 1.)
+    """
+
+    scale: float
+    zero: int
+
+    def real(self, integers: Any) -> Any:
+        """Return what an array of integers stands for, float32."""
+        return ((integers.astype("float64") - self.zero) * self.scale).astype("float32")
+
+    def __str__(self) -> str:
+        return f"{self.scale:.9g} * (x {'+' if self.zero < 0 else '-'} {abs(self.zero)})"
+
+
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: `shape` in elements, `dtype` by numpy's name (``float32``, ``bfloat16``)."""
+    """One input or output: `shape` in elements, `dtype` by numpy's name (``float32``, ``bfloat16``).
+
+    `levels` tells what its integers stand for, where a quantized model takes or gives such.
+    """
 
     name: str
     shape: tuple[Dim, ...]
     dtype: str
+    levels: Levels | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}: {'x'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"
+        stands = "" if self.levels is None else f", {self.levels}"
+        return f"{self.name}: {'x'.join(map(str, self.shape)) or 'scalar'} {self.dtype}{stands}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import nn
 import compiler
 from compiler.deploy.install import install, roll_back
 from compiler.deploy.remote import SSH, Place, parse_place
+from compiler.driver_diff import diff
 from compiler.support.errors import BundleError, UsageError
 from tests.conftest import needs
 
@@ -117,6 +118,24 @@ def test_an_update_and_the_way_back(board, bundles):
     assert current(board) == f"versions/{first}"
     assert roll_back("net", board) == second
     assert install(bundles[0], board, runs=0).known
+
+
+def test_layers_on_a_board_are_those_of_pytorch(board, tmp_path, kiln):
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n\n\ndef make():\n    torch.manual_seed(0)\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)).eval()\n"
+        "    return net, (torch.zeros(1, 3, 8, 8),)\n"
+    )
+    path = tmp_path / "net.kiln"
+    compiler.compile(f"{tmp_path}/net.py:make", output=path, kind="aot")
+    here, there = diff(path), diff(path, place=board)
+    assert [each.layer for each in there] == [each.layer for each in here]
+    assert all(each.error <= 1e-5 for each in there)
+    assert len(there) >= 2
+    place = f"{board.there}:{board.folder}"
+    code, out, err = kiln("diff", path, "--board", place, "--port", board.port)
+    assert code == 0, err
+    assert f"{len(there)} layers are within 0.001" in out
 
 
 def test_there_is_no_way_back_from_the_first(board, bundles):

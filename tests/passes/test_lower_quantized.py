@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tvm import relax
 
+from compiler.passes.byte_signs import byte_signs
 from compiler.passes.lower_quantized import lower_quantized
 from compiler.passes.simplify import simplify
 from tests.passes.graphs import const, graph, operators, random, run
@@ -214,6 +215,15 @@ def test_integer_layers_compute_the_same(name):
     assert abs(got - expected).max() <= 1.01 * quantum
     assert (abs(got - expected) > 0.5 * quantum).mean() < 0.01
     assert len(np.unique(expected)) > 10
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_target_rounds_the_same_numbers(name):
+    """Bit for bit, whichever sign its bytes have: a byte that differs would make others differ after it."""
+    before = graph(lambda emit, x: NETS[name](emit, x), x=(2, 6, 10, 10))
+    signs = [lower_quantized(byte_signs(unsigned=unsigned)(before)) for unsigned in (True, False)]
+    x = random(2, 6, 10, 10)
+    np.testing.assert_array_equal(*[run(each, x) for each in signs])
 
 
 def _layers(mod):
