@@ -20,6 +20,7 @@ from tvm.s_tir import pipeline as s_tir_pipeline
 from tvm.tirx import compilation_pipeline
 
 from compiler.build.dot_products import dot_products
+from compiler.build.fused_sums import fused_sums
 from compiler.build.lookups import lookups
 from compiler.build.skip_padding import skip_padding
 from compiler.build.statements import function_pass, map_statements
@@ -228,6 +229,7 @@ def lowering_passes() -> list[Any]:
         tir.NarrowDataType(32),
         s_tir.LoopPartition(),
         _equal_types,
+        fused_sums,
         dot_products,
         lookups,
         tir.VectorizeLoop(True),
@@ -250,7 +252,10 @@ def lowering_passes() -> list[Any]:
     ]
 
 
-_FOR_LLVM = ("DotProducts", "Lookups", "PlaceTiles", "OutlineTiles", "LocalOnStack", "tirx.AnnotateEntryFunc")
+_FOR_LLVM = (
+    "FusedSums", "DotProducts", "Lookups", "PlaceTiles", "OutlineTiles", "LocalOnStack",
+    "tirx.AnnotateEntryFunc",
+)  # fmt: skip
 
 
 @function_pass("Serial")

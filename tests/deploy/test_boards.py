@@ -6,11 +6,12 @@ from benchmarks.boards import MODELS, compiled, difference
 from compiler.target import load
 from tests.conftest import needs
 
-# What is measured by `python -m benchmarks.boards` for every pair, one network a board is here.
+# What is measured by `python -m benchmarks.boards` for every pair, one network a board is here. Networks in
+# integers give the same bits everywhere.
 PAIRS = [
-    ("rpi4", "resnet18-int8", 2 / 255),
+    ("rpi4", "resnet18-int8", 0),
     ("rpi2", "efficientnet_lite0", 1e-4),
-    ("riscv64", "mobilenet_v2-int8", 2 / 255),
+    ("riscv64", "mobilenet_v2-int8", 0),
     ("x86-64-v2", "minilm", 1e-4),
 ]
 
