@@ -11,7 +11,6 @@ runner, of peers a Python process, which is shown without any, too.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
 import subprocess
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import compiler
-from benchmarks.table import MODELS, ROOT, Row, write_between
+from benchmarks.table import MODELS, RESULTS, ROOT, Row, kept, write_between
 from compiler import frontend
 from compiler.bundle import AotInfo, read
 from compiler.deploy import choose_threads
 from compiler.deploy.benchmark import cpu_name
 from compiler.frontend.random_inputs import fresh_inputs
-from compiler.support.files import atomic_path, private_folder
+from compiler.support.files import private_folder
 
 BEGIN, END = "<!-- deploy:begin -->", "<!-- deploy:end -->"
 PAGE = ROOT / "docs" / "deploy.md"
@@ -175,13 +174,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=12.0)
     options = parser.parse_args()
     threads = choose_threads(options.threads)
-    path = ROOT / "benchmarks" / "results" / "deploy.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path = RESULTS / "deploy.json"
     for name in options.models:
-        known[f"{name}, {threads} threads"] = found = measure(MODELS[name], threads, options.seconds)
+        found = measure(MODELS[name], threads, options.seconds)
         print(name, {key: round(value, 3) for key, value in found.items()})
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        known = kept(path, f"{name}, {threads} threads", found)
         write_between(BEGIN, END, markdown(known, cpu_name()), PAGE)
     return 0
 

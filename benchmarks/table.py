@@ -137,13 +137,21 @@ def record(name: str, report: dict[str, Any], folder: Path) -> Path:
     """Put one report into the results of its CPU and thread count; return the JSON file's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{slug(report['cpu'])}.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known[f"{name}, {report['precision']}, {report['threads']} threads"] = report
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    known = kept(path, f"{name}, {report['precision']}, {report['threads']} threads", report)
     with atomic_path(path.with_suffix(".md")) as temporary:
         temporary.write_text(f"# {report['cpu']}\n\n{markdown(known)}\n", encoding="utf-8")
     return path
+
+
+def kept(path: Path, title: str, row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Put a row into the JSON file of a table; return all its rows by their titles."""
+    known: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
+    known[title] = row
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return known
 
 
 def slug(text: str) -> str:

@@ -9,12 +9,11 @@ not measured now keeps its earlier row. Logs hold for one device: elsewhere tune
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.table import MODELS, RESULTS, ROOT, Row, slug, write_between
+from benchmarks.table import MODELS, RESULTS, ROOT, Row, kept, slug, write_between
 from compiler import frontend
 from compiler.deploy import Session, choose_threads, use_threads
 from compiler.deploy.benchmark import cpu_name
@@ -23,7 +22,7 @@ from compiler.driver import build_module, host_builder
 from compiler.driver_compress import compress, make_request
 from compiler.frontend.random_inputs import fresh_inputs
 from compiler.schedule.tuned import Tuned, read_tuned
-from compiler.support.files import atomic_path, private_folder
+from compiler.support.files import private_folder
 from compiler.target import HOST, load
 
 BEGIN, END = "<!-- tuning:begin -->", "<!-- tuning:end -->"
@@ -88,13 +87,10 @@ def main() -> int:
     threads = choose_threads(options.threads)
     use_threads(threads)
     path = RESULTS / f"{slug(cpu_name())}-tuned.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in options.models:
         gain = measure(MODELS[name], threads, options.seconds)
         print(f"{name}: {gain.untuned:.3f} ms untuned, {gain.tuned:.3f} ms tuned")
-        known[f"{name}, {threads} threads"] = asdict(gain)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        known = kept(path, f"{name}, {threads} threads", asdict(gain))
         write_between(BEGIN, END, markdown(known, cpu_name()), ROOT / "README.md")
     return 0
 
