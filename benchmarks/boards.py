@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ import compiler
 from benchmarks.table import MODELS, ROOT, Row, write_between
 from compiler.bundle import read
 from compiler.deploy import load, relative_error
+from compiler.driver import quantize
 from compiler.support.files import private_folder
 from compiler.target import load as load_target
 
@@ -30,12 +30,15 @@ NAMES = ("efficientnet_lite0", "efficientnet_lite0-int8", "resnet18", "resnet18-
 
 
 def compiled(row: Row, target: str, folder: Path) -> Path:
-    """Compile a row of the table for a target, and return the bundle."""
-    options: dict[str, Any] = {"quantize": row.quantize or "int8", "calibrate": row.calibrate}
-    if row.precision == "fp32":
-        options = {}
+    """Compile a row of the table for a target, and return the bundle, quantized once for all targets."""
+    source: str | Path = row.source
+    if row.precision != "fp32":
+        source = folder / "net.kq"
+        if not source.exists():
+            scheme = row.quantize or "int8"
+            quantize(row.source, scheme=scheme, calibrate=row.calibrate, output=source, check=False)
     path = folder / f"{target}.kiln"
-    compiler.compile(row.source, target=target, output=path, kind="aot", name="net", check=False, **options)
+    compiler.compile(source, target=target, output=path, kind="aot", name="net", check=False)
     return path
 
 

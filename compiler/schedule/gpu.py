@@ -9,6 +9,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import sys
+import types
+from pathlib import Path
 from typing import Any
 
 import tvm
@@ -124,9 +127,21 @@ def _import_simdgroup_intrinsics() -> None:
 
     They are parsed from Python functions, and each parse looks up the module of every frame on the stack.
     For a frame of Python's own import machinery `inspect` searches all loaded modules, every time: with
-    torch loaded that takes 47 s. An entry in its table of files makes it 8 s.
+    torch loaded that takes 47 s. An entry in its table of files makes it 8 s, and an empty module in place of
+    the package, whose own code parses the intrinsics of all other devices, 1 s.
     """
+    package = "tvm.s_tir.tensor_intrin"
+    if f"{package}.metal" in sys.modules:
+        return
     for name in ("_bootstrap", "_bootstrap_external"):
         file = os.path.normcase(os.path.abspath(f"<frozen importlib.{name}>"))
         inspect.modulesbyfile.setdefault(file, f"importlib.{name}")
-    importlib.import_module("tvm.s_tir.tensor_intrin.metal")
+    there = sys.modules.get(package)
+    if there is None:
+        empty = sys.modules[package] = types.ModuleType(package)
+        empty.__path__ = [str(Path(tvm.s_tir.__file__).parent / "tensor_intrin")]
+    try:
+        importlib.import_module(f"{package}.metal")
+    finally:
+        if there is None:
+            del sys.modules[package]

@@ -1,5 +1,7 @@
 """Real networks on boards, under qemu, against this machine's own build of the same."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.boards import MODELS, compiled, difference
@@ -20,5 +22,6 @@ PAIRS = [
 def test_boards_compute_what_this_machine_does(tmp_path, board, name, allowed):
     needs("ziglang", why="pip install ziglang")
     needs(load(board).toolchain.emulator[0], why="apt-get install qemu-user-static")
-    row = MODELS[name]
+    # What it was calibrated with does not matter here; images take a minute.
+    row = replace(MODELS[name], calibrate=None)
     assert difference(row, board, compiled(row, "host", tmp_path), tmp_path) <= allowed
