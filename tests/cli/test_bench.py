@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -18,19 +17,24 @@ from compiler.deploy.profile import LayerTime, Profile
 from tests.conftest import needs
 
 
-def _kiln(*words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "import sys; from compiler.cli import main; sys.exit(main())", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+@pytest.fixture
+def bench(kiln):
+    """Run the command line; return what a process would have given."""
+
+    def run(*words):
+        return subprocess.CompletedProcess(words, *kiln(*words))
+
+    return run
 
 
 def _timing(median: float, wrong: bool = False) -> Timing:
     return Timing(median, median, median, median, 3, 1e-6, 1e-7, wrong, "as it is", 0.1, "1.0")
 
 
-def test_a_small_model_is_measured_and_written_down(tmp_path):
+def test_a_small_model_is_measured_and_written_down(tmp_path, bench):
     needs("onnxruntime", why="make setup")
     path = tmp_path / "result.json"
-    result = _kiln(
+    result = bench(
         "bench", "tests.deploy.tiny_model:convolution", "--against", "torch,onnxruntime,ncnn",
         "--threads", "1", "--runs", "4", "--json", str(path),
     )  # fmt: skip
@@ -55,7 +59,7 @@ def test_a_small_model_is_measured_and_written_down(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_a_peer_that_cannot_take_part_is_named_and_no_error(tmp_path):
+def test_a_peer_that_cannot_take_part_is_named_and_no_error(tmp_path, bench):
     needs("ncnn", "pnnx", why="make setup")
     words = (
         "bench",
@@ -67,7 +71,7 @@ def test_a_peer_that_cannot_take_part_is_named_and_no_error(tmp_path):
         "--threads",
         "1",
     )
-    result = _kiln(*words)
+    result = bench(*words)
     assert result.returncode == 0, result.stderr
     assert "ncnn is not in the table: it has no batch dimension" in result.stdout
     assert "No peer took part" in result.stdout
@@ -84,8 +88,8 @@ def test_a_peer_that_cannot_take_part_is_named_and_no_error(tmp_path):
         (["no.such.module:make"], "no.such.module"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(words, message):
-    result = _kiln("--quiet", "bench", *words)
+def test_mistakes_are_one_line_and_exit_code_2(words, message, bench):
+    result = bench("--quiet", "bench", *words)
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
@@ -128,11 +132,11 @@ def test_remarks_tell_of_the_data_and_of_settings_that_failed():
     assert "openvino without 'NNCF': not installed: nncf" in lines
 
 
-def test_int8_is_measured_on_the_users_data(tmp_path):
+def test_int8_is_measured_on_the_users_data(tmp_path, bench):
     needs("onnxruntime", why="make setup")
     np.savez(tmp_path / "data.npz", input=np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype("f"))
     path = tmp_path / "result.json"
-    result = _kiln(
+    result = bench(
         "bench", "tests.deploy.tiny_model:convolution", "--precision", "int8",
         "--calibrate", str(tmp_path / "data.npz"), "--against", "onnxruntime,mnn",
         "--threads", "1", "--runs", "2", "--json", str(path),
@@ -172,10 +176,10 @@ def test_with_layers_peers_take_part_if_they_are_named(against, layers, peers):
     assert _peers(against, layers) == peers
 
 
-def test_layers_are_shown_and_written_down(tmp_path):
+def test_layers_are_shown_and_written_down(tmp_path, bench):
     path = tmp_path / "result.json"
     words = ("tests.deploy.tiny_model:convolution", "--layers", "--threads", "1", "--runs", "3")
-    result = _kiln("bench", *words, "--json", str(path))
+    result = bench("bench", *words, "--json", str(path))
     assert result.returncode == 0, result.stderr
     data = json.loads(path.read_text())
     assert set(data["runtimes"]) == {"kiln"}

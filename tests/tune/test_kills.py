@@ -1,5 +1,6 @@
 """Kills at any moment lose no record, repeat no trial and leave no process."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -10,21 +11,20 @@ from pathlib import Path
 
 import psutil
 
-from compiler.schedule.log import read_log
-from compiler.schedule.records import AGAIN
-from compiler.tune.session import Session, begin_or_resume, end
-
-ROOT = Path(__file__).parent.parent.parent
-TRIALS = 200
-
-SESSION = f"""
-import time
-from pathlib import Path
 from compiler.schedule.log import Log, read_log
+from compiler.schedule.records import AGAIN
 from compiler.tune.session import Session, begin_or_resume, end
 from compiler.tune.tuner import Facts, Tuner, recall
 from tests.tune.made_up import DEVICE, Formula, task
 from tests.tune.test_tuner import Heard
+
+ROOT = Path(__file__).parent.parent.parent
+TRIALS = 200
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Children of a process that has imported everything: to import takes longer than all the rest."""
+PROCESSES.set_forkserver_preload([__name__])
+
 
 class Slow(Formula):
     def measure(self, trials, best):
@@ -32,16 +32,26 @@ class Slow(Formula):
             time.sleep(0.01)
             yield each
 
-path, tasks = Path("net.jsonl"), [task("a #1", rows=28), task("b #2", calls=3, rows=28)]
-session = begin_or_resume(path, None, Session("", trials={TRIALS}))
-facts = Facts(DEVICE, 2, "a CPU", "0", "0", session.name)
-with Log(path) as log:
-    trials, spent = recall(tasks, read_log(path).records, facts)
-    numbers = {{each: number for number, each in enumerate(tasks)}}
-    tuner = Tuner(tasks, numbers, Slow(), log, facts, session.budget(spent), Heard(), trials, spent)
-    tuner.run()
-end(path)
-"""
+
+def tune(folder):
+    """Tune two made-up tasks, or go on with it."""
+    os.chdir(folder)
+    path, tasks = Path("net.jsonl"), [task("a #1", rows=28), task("b #2", calls=3, rows=28)]
+    session = begin_or_resume(path, None, Session("", trials=TRIALS))
+    facts = Facts(DEVICE, 2, "a CPU", "0", "0", session.name)
+    with Log(path) as log:
+        trials, spent = recall(tasks, read_log(path).records, facts)
+        numbers = {each: number for number, each in enumerate(tasks)}
+        tuner = Tuner(tasks, numbers, Slow(), log, facts, session.budget(spent), Heard(), trials, spent)
+        tuner.run()
+    end(path)
+
+
+def tuning(folder):
+    process = PROCESSES.Process(target=tune, args=(folder,))
+    process.start()
+    return process
+
 
 WORKERS = """
 import time
@@ -57,30 +67,26 @@ if __name__ == "__main__":
 """
 
 
-def _start(folder, code, **options):
-    (folder / "session.py").write_text(code, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "session.py"], cwd=folder, env=environment, **options)
-
-
 def test_ten_kills_lose_nothing(tmp_path):
     path, waits = tmp_path / "net.jsonl", random.Random()
     kills = 0
     while kills < 10:
         before = path.read_bytes() if path.exists() else b""
-        process = _start(tmp_path, SESSION)
+        process = tuning(tmp_path)
         # Until something was recorded, then a little longer; some are killed before that, too.
         limit = time.monotonic() + waits.uniform(1, 10)
         while time.monotonic() < limit and (path.read_bytes() if path.exists() else b"") == before:
             time.sleep(0.005)
         time.sleep(waits.uniform(0, 0.15))
-        assert process.poll() is None, "it ended before it was killed often enough"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.exitcode is None, "it ended before it was killed often enough"
+        process.kill()
+        process.join()
         kills += 1
         kept = path.read_bytes() if path.exists() else b""
         assert kept.startswith(before), "a log is appended to, and nothing else"
-    assert _start(tmp_path, SESSION).wait() == 0
+    last = tuning(tmp_path)
+    last.join()
+    assert last.exitcode == 0
     logged = read_log(path)
     assert not logged.problems
     searched = [record.trial for record in logged.records if record.note != AGAIN]
@@ -93,7 +99,10 @@ def test_ten_kills_lose_nothing(tmp_path):
 
 
 def test_workers_end_with_who_started_them(tmp_path):
-    process = _start(tmp_path, WORKERS, stdout=subprocess.PIPE, text=True)
+    (tmp_path / "session.py").write_text(WORKERS, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "session.py"]
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "measured\n"
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 2
