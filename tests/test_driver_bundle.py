@@ -228,7 +228,7 @@ def test_the_header_says_what_bytes_stand_for(tmp_path, kiln):
     assert said == "0.5 128 0.25"
     code, out, _ = kiln("info", path)
     assert code == 0
-    assert "0.25 * (x - 0)" in out
+    assert "uint8: 0.25 * x" in out
 
 
 def test_the_first_layer_that_differs_is_named(bundle, tmp_path, kiln):

@@ -31,7 +31,8 @@ class Levels:
         return ((integers.astype("float64") - self.zero) * self.scale).astype("float32")
 
     def __str__(self) -> str:
-        return f"{self.scale:.9g} * (x {'+' if self.zero < 0 else '-'} {abs(self.zero)})"
+        moved = f"(x {'+' if self.zero < 0 else '-'} {abs(self.zero)})" if self.zero else "x"
+        return f"{self.scale:.9g} * {moved}"
 
 
 @dataclass(frozen=True)
