@@ -70,7 +70,8 @@ def _names(model: Model, target: Target, name: str | None) -> Names:
         raise UsageError(f"expected a name for C such as '{identifiers([name])[0]}', got '{name}'")
     (prefix,) = identifiers([own])
     signature = model.signature
-    words = identifiers([spec.name for spec in (*signature.inputs, *signature.outputs)])
+    specs = (*signature.inputs, *signature.outputs)
+    words = identifiers([spec.name for spec in specs])
     count = len(signature.inputs)
     return Names(
         prefix,
@@ -80,7 +81,7 @@ def _names(model: Model, target: Target, name: str | None) -> Names:
         [f"Made from {model.origin} for {target.name} ({target.triple}, {target.cpu})."],
         target.cpu,
         cpu_checks(target),
-        [spec.levels for spec in (*signature.inputs, *signature.outputs)],
+        {word: spec.levels for word, spec in zip(words, specs, strict=True) if spec.levels is not None},
     )
 
 

@@ -43,7 +43,7 @@ class Names:
         about: sentences for the head of the header.
         cpu: what the code is for, in words.
         features: that it needs, see `compiler.build.cpu_checks`.
-        levels: what the integers of each input, then each output, stand for; None where they are numbers.
+        levels: what the integers of inputs and outputs stand for, by their names; numbers have none.
     """
 
     model: str
@@ -53,17 +53,7 @@ class Names:
     about: Sequence[str] = ()
     cpu: str = ""
     features: Sequence[str] = ()
-    levels: Sequence[Levels | None] = ()
-
-    @property
-    def levels_of_inputs(self) -> Sequence[Levels | None]:
-        """The levels of each input."""
-        return self.levels[: len(self.inputs)] or [None] * len(self.inputs)
-
-    @property
-    def levels_of_outputs(self) -> Sequence[Levels | None]:
-        """The levels of each output."""
-        return self.levels[len(self.inputs) :] or [None] * len(self.outputs)
+    levels: Mapping[str, Levels] = field(default_factory=dict)
 
     def layer(self, step: Step) -> str:
         """Return what a step computes of the user's model, empty if that is not known."""
@@ -120,8 +110,8 @@ def header(program: Program, names: Names, inside: bool) -> str:
         alignment=ALIGNMENT,
         arena=program.plan.size,
         arguments=", ".join([*names.inputs, *names.outputs]),
-        inputs=_described(program, program.inputs, names.inputs, names.levels_of_inputs),
-        outputs=_described(program, program.outputs, names.outputs, names.levels_of_outputs),
+        inputs=_described(program, program.inputs, names.inputs, names.levels),
+        outputs=_described(program, program.outputs, names.outputs, names.levels),
         rank=_RANK,
         scratch=aligned(program.scratch),
         signature=_signature(program, names),
@@ -149,10 +139,10 @@ def source(program: Program, names: Names, digest: bytes, inside: bool) -> str:
         feature_count=len(names.features),
         features=", ".join(names.features) or "{0}",
         input_count=len(program.inputs),
-        input_table=_table(program.inputs, names.inputs, names.levels_of_inputs),
+        input_table=_table(program.inputs, names.inputs, names.levels),
         inputs=", ".join(names.inputs),
         output_count=len(program.outputs),
-        output_table=_table(program.outputs, names.outputs, names.levels_of_outputs),
+        output_table=_table(program.outputs, names.outputs, names.levels),
         outputs=", ".join(names.outputs),
         prototypes=_prototypes(program, names),
         signature=_signature(program, names),
@@ -192,13 +182,13 @@ def _filled(template: str, names: Names, **values: Any) -> str:
 
 
 def _described(
-    program: Program, specs: Sequence[TensorSpec], names: Sequence[str], levels: Sequence[Levels | None]
+    program: Program, specs: Sequence[TensorSpec], names: Sequence[str], levels: Mapping[str, Levels]
 ) -> str:
     return "\n".join(
         f" *   {name}: {each.dtype} [{', '.join(_extent_texts(program, each))}], "
         f"{'at most ' if each.extents else ''}{each.size} bytes"
-        f"{'' if stands is None else f'; each x is {stands}'}"
-        for name, each, stands in zip(names, specs, levels, strict=True)
+        f"{f'; each x is {levels[name]}' if name in levels else ''}"
+        for name, each in zip(names, specs, strict=True)
     )
 
 
@@ -274,7 +264,7 @@ def _address(place: Place) -> str:
     return f"{word}({place.at})"
 
 
-def _table(specs: Sequence[TensorSpec], names: Sequence[str], levels: Sequence[Levels | None]) -> str:
+def _table(specs: Sequence[TensorSpec], names: Sequence[str], levels: Mapping[str, Levels]) -> str:
     """List tensors.
 
     Raises:
@@ -287,8 +277,8 @@ def _table(specs: Sequence[TensorSpec], names: Sequence[str], levels: Sequence[L
         "\n".join(
             f"  {{{_quoted(name)}, {_quoted(each.dtype)}, {len(each.shape)}, "
             f"{{{', '.join(map(str, each.shape)) or '0'}}}, {each.size}, "
-            f"{'0, 0' if stands is None else f'{stands.scale!r}, {stands.zero}'}}},"
-            for name, each, stands in zip(names, specs, levels, strict=True)
+            f"{f'{levels[name].scale!r}, {levels[name].zero}' if name in levels else '0, 0'}}},"
+            for name, each in zip(names, specs, strict=True)
         )
         or "  {0}"
     )
@@ -297,7 +287,7 @@ def _table(specs: Sequence[TensorSpec], names: Sequence[str], levels: Sequence[L
 def _value_table(program: Program) -> str:
     """List what all steps make, one after the other."""
     made = [each for step in program.steps for each in step.outputs]
-    return _table(made, [""] * len(made), [None] * len(made))
+    return _table(made, [""] * len(made), {})
 
 
 def _step_table(program: Program, names: Names) -> str:

@@ -11,7 +11,6 @@ float32 exactly.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,14 @@ from tvm import tirx
 from tvm.target import codegen
 
 from compiler.build.statements import function_pass
-
-_BYTES = ("int8", "uint8")
+from compiler.passes.kernels.narrow import BYTES
+from compiler.target_isa import arch_of
 
 
 @function_pass("FusedSums")
 def fused_sums(function: Any) -> Any:
     """Return `function` with what is summed in float32 after a product of floats rounded once."""
-    if not any(str(getattr(parameter.ty, "dtype", "")) in _BYTES for parameter in function.params):
+    if not any(str(getattr(parameter.ty, "dtype", "")) in BYTES for parameter in function.params):
         return function
     once = _in_one_step if has_fma(function.attrs["target"]) else _in_float64
 
@@ -44,10 +43,8 @@ def fused_sums(function: Any) -> Any:
 
 def has_fma(target: Any) -> bool:
     """Tell whether the CPU of TVM's `target` has such an instruction; 64-bit ones but x86 all have."""
-    architecture = str(target.attrs.get("mtriple", "")).split("-")[0]
-    if re.fullmatch(r"x86_64|i\d86", architecture):
-        return bool(codegen.target_has_features("fma", target))
-    return not architecture.startswith("arm") or bool(codegen.target_has_features("vfp4", target))
+    feature = {"x86_64": "fma", "arm": "vfp4"}.get(arch_of(str(target.attrs["mtriple"])))
+    return feature is None or bool(codegen.target_has_features(feature, target))
 
 
 def _in_one_step(a: Any, b: Any, c: Any) -> Any:

@@ -12,6 +12,7 @@ from compiler.ir.constants import number_of
 from compiler.ir.graph import Graph
 from compiler.ir.layers import layer_of
 from compiler.ir.rewriter import is_call
+from compiler.support.dtypes import SHIFT
 from compiler.support.signature import Levels, Signature, TensorSpec
 
 Stored = tuple[Levels, str]
@@ -20,6 +21,8 @@ Stored = tuple[Levels, str]
 
 def with_levels(signature: Signature, mod: tvm.IRModule) -> Signature:
     """Return `signature` with the levels of inputs that `mod` dequantizes and outputs it quantizes."""
+    if not any("int" in spec.dtype for spec in (*signature.inputs, *signature.outputs)):
+        return signature
     graph = Graph(mod)
     inputs = [_of_input(graph, var) for var in graph.inputs]
     outputs = [_of_quantize(graph.definition(var)) for var in graph.outputs]
@@ -40,7 +43,7 @@ def layer_levels(mod: tvm.IRModule) -> dict[str, Stored]:
 def as_dtype(stored: Stored, dtype: str) -> Levels | None:
     """Return the levels of the same values stored as bytes of `dtype`, None for what are no bytes."""
     levels, own = stored
-    moved = {("uint8", "int8"): -128, ("int8", "uint8"): 128, (own, own): 0}.get((own, dtype))
+    moved = 0 if own == dtype else SHIFT.get((own, dtype))
     return None if moved is None else replace(levels, zero=levels.zero + moved)
 
 

@@ -25,9 +25,7 @@ from compiler.passes.kernels.dynamic import quantize_rows, rescale_rows, row_lev
 from compiler.passes.kernels.quantize import rounding
 from compiler.passes.kernels.tensors import is_one
 from compiler.passes.quantized_weights import Weights, weights_of
-
-_SHIFT = {("uint8", "uint8"): 0, ("int8", "int8"): 0, ("uint8", "int8"): -128, ("int8", "uint8"): 128}
-"""What is added to codes of one type to have them in the other."""
+from compiler.support.dtypes import SHIFT
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +71,7 @@ class _LowerDynamic(Rewriter):
     def _codes(self, rows: _Rows) -> tuple[Any, Any, int]:
         """Return the bytes of `rows`, their levels, and what was added to the levels' zero points."""
         spanning = self._spanning(rows)
-        shift = _SHIFT[rows.dtype, self.wanted]
+        shift = SHIFT[rows.dtype, self.wanted]
         if spanning is not None:
             levels = self.emit(self.builder.call_te(row_levels, rows.data, *spanning))
         else:

@@ -27,6 +27,7 @@ from compiler.passes.quantized_products import product, why_not_in_integers
 from compiler.passes.quantized_values import Grid, Levels, Value, on_grid
 from compiler.passes.quantized_weights import LAYERS, TWO_ACTIVATIONS, Weights, weights_of
 from compiler.passes.split_conv_transpose import split_of
+from compiler.support.dtypes import SHIFT
 
 _BYTES = ("int8", "uint8")
 _FAR = float(1 << 30)
@@ -109,12 +110,12 @@ class _LowerQuantized(Rewriter):
 
     def _floats(self, tensor: Any) -> Any:
         """Bind sums, or bytes that count from zero on, as float32."""
-        if str(tensor.ty.dtype) == "float32":
+        dtype = str(tensor.ty.dtype)
+        if dtype == "float32":
             return tensor
         floats = self.emit(relax.op.astype(tensor, "float32"))
-        if str(tensor.ty.dtype) == "int8":
-            return self.emit(relax.op.add(floats, _broadcast(np.array(128))))
-        return floats
+        shift = SHIFT.get((dtype, "uint8"))
+        return self.emit(relax.op.add(floats, _broadcast(np.array(shift)))) if shift else floats
 
     def _value(self, expr: Any) -> Value | None:
         return self._values.get(expr)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from compiler.support.dtypes import SHIFT
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -23,7 +25,7 @@ class Grid:
         Sums of products and floats are made of bytes that count so, whichever sign the target's are stored
         with: what floats round is then the same number on every target, and so is each byte that follows.
         """
-        return 128 if str(self.data.ty.dtype) == "int8" else 0
+        return SHIFT[str(self.data.ty.dtype), "uint8"]
 
     @property
     def shifted_zero(self) -> int:
